@@ -1,0 +1,174 @@
+"""The client: the same verbs in process and over the network."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Protocol, TypeVar, overload
+
+from actorflow.plan.stream import Stream
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+Items = Iterable[Any] | AsyncIterable[Any]
+
+
+class Connection(Protocol):
+    """What a client speaks through: a host in this process, or a WebSocket to one elsewhere."""
+
+    def request(
+        self, stream: str, item: Any, timeout_s: float | None, attributes: Mapping[str, Any] | None, reply_type: Any
+    ) -> Coroutine[Any, Any, Any]: ...
+    def stream(
+        self,
+        stream: str,
+        items: Items,
+        timeout_s: float | None,
+        total_s: float | None,
+        attributes: Mapping[str, Any] | None,
+        reply_type: Any,
+    ) -> AsyncGenerator[Any, None]: ...
+    async def send(
+        self, stream: str, item: Any, timeout_s: float | None, attributes: Mapping[str, Any] | None
+    ) -> str: ...
+    async def cancel(self, request_id: str) -> bool: ...
+    async def dead_letters(self) -> list[dict[str, Any]]: ...
+    async def replay(self, number: int) -> str: ...
+    async def close(self) -> None: ...
+
+
+class Client:
+    """Sends requests to the streams of an app.
+
+    `async with Client("http://localhost:7700") as client` speaks to a host that `actorflow run` has started;
+    `async with app.local() as client` runs the app in this process. Streams are named by any point of them (then
+    replies arrive as the declared type), or by their name.
+    """
+
+    def __init__(self, url: str | Connection, *, token: str | None = None) -> None:
+        if isinstance(url, str):
+            from actorflow.remote import RemoteConnection
+
+            self._connection: Connection = RemoteConnection(url, token=token)
+        else:
+            self._connection = url
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; requests that are open fail with ConnectionLostError."""
+        await self._connection.close()
+
+    @overload
+    def request(
+        self,
+        stream: Stream[Q, R],
+        item: Q,
+        *,
+        timeout_s: float | None = ...,
+        attributes: Mapping[str, Any] | None = ...,
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def request(
+        self, stream: str, item: Any, *, timeout_s: float | None = ..., attributes: Mapping[str, Any] | None = ...
+    ) -> Coroutine[Any, Any, Any]: ...
+    def request(
+        self,
+        stream: Stream[Any, Any] | str,
+        item: Any,
+        *,
+        timeout_s: float | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> Coroutine[Any, Any, Any]:
+        """Send one item and await the one reply. Cancelling the await cancels the request.
+
+        timeout_s: the deadline, by default the stream's.   attributes: what operators see as `self.request.attributes`.
+
+        Raises: UnknownStreamError, InvalidItemError, or whatever the request ended with (see `actorflow.errors`); an
+        exception that an operator raised is caught by its own class as well as by ActivationError.
+        """
+        if isinstance(stream, str):
+            return self._connection.request(stream, item, timeout_s, attributes, None)
+        return self._connection.request(stream.name, item, timeout_s, attributes, stream.reply_type)
+
+    @overload
+    def stream(
+        self,
+        stream: Stream[Any, R],
+        item: Any = ...,
+        *,
+        items: Items | None = ...,
+        timeout_s: float | None = ...,
+        total_s: float | None = ...,
+        attributes: Mapping[str, Any] | None = ...,
+    ) -> AsyncGenerator[R, None]: ...
+    @overload
+    def stream(
+        self,
+        stream: str,
+        item: Any = ...,
+        *,
+        items: Items | None = ...,
+        timeout_s: float | None = ...,
+        total_s: float | None = ...,
+        attributes: Mapping[str, Any] | None = ...,
+    ) -> AsyncGenerator[Any, None]: ...
+    def stream(
+        self,
+        stream: Stream[Any, Any] | str,
+        item: Any = None,
+        *,
+        items: Items | None = None,
+        timeout_s: float | None = None,
+        total_s: float | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> AsyncGenerator[Any, None]:
+        """Send one item, or many (`items`, plain or async), and iterate over the replies as they come.
+
+        Items are taken as there is room for them, replies as they are read: both sides wait for the slower one.
+        `timeout_s` is the longest time without any item or reply, `total_s` an optional deadline for all of it.
+        Leaving the loop early cancels the request; wrap it in `contextlib.aclosing` to have that happen at once.
+
+        Raises: as `request`.
+        """
+        sent = (item,) if items is None else items
+        if isinstance(stream, str):
+            return self._connection.stream(stream, sent, timeout_s, total_s, attributes, None)
+        return self._connection.stream(stream.name, sent, timeout_s, total_s, attributes, stream.reply_type)
+
+    async def send(
+        self,
+        stream: Stream[Q, Any] | str,
+        item: Any,
+        *,
+        timeout_s: float | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Start a request, return its id once it is accepted, and await no reply; its errors become dead letters.
+
+        Raises: UnknownStreamError, InvalidItemError, TooManyRequestsError, HostStoppingError.
+        """
+        name = stream if isinstance(stream, str) else stream.name
+        return await self._connection.send(name, item, timeout_s, attributes)
+
+    async def cancel(self, request_id: str) -> bool:
+        """Cancel a request by its id; return whether it was still in flight."""
+        return await self._connection.cancel(request_id)
+
+    async def dead_letters(self) -> list[dict[str, Any]]:
+        """Return the dead letters of the host, oldest first: number, stream, operator, request, item and error."""
+        return await self._connection.dead_letters()
+
+    async def replay(self, number: int) -> str:
+        """Process a dead letter's item again, as a new request without an answer; return its id.
+
+        Raises: UnknownStreamError when there is no such letter.
+        """
+        return await self._connection.replay(number)

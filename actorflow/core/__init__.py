@@ -1,0 +1,1 @@
+"""What must happen next: decisions without sockets, tasks, clock or chance."""

@@ -1,0 +1,168 @@
+"""An app in this process: the client's verbs, straight on a host."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from types import TracebackType
+from typing import Any
+
+from actorflow.client import Client, Items
+from actorflow.errors import ActorflowError
+from actorflow.plan.app import AppPlan
+from actorflow.runtime.host import Host
+from actorflow.runtime.replica import SLICE_S
+from actorflow.runtime.request import RUNNING, ReplyQueue, Request
+
+
+class LocalConnection:
+    """A connection to a host on this event loop."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    async def request(
+        self, stream: str, item: Any, timeout_s: float | None, attributes: Mapping[str, Any] | None, reply_type: Any
+    ) -> Any:
+        """Process on the caller's stack when the host is idle; wait only when that did not suffice."""
+        host = self._host
+        wiring = host.wirings.get(stream) or host.stream(stream)
+        check = wiring.check
+        request = host.begin(wiring, item if check is None else wiring.checked(item), timeout_s, attributes)
+        if request.state == RUNNING and not request.answered:
+            return await host.answer(request)
+        if (now := host.clock()) - host.breath > SLICE_S:
+            host.breath = now
+            await asyncio.sleep(0)  # a caller in a tight loop lets the event loop breathe
+        if request.error is not None:
+            raise request.error
+        return request.value if wiring.replies == "one" else await _all(request)
+
+    async def stream(
+        self,
+        stream: str,
+        items: Items,
+        timeout_s: float | None,
+        total_s: float | None,
+        attributes: Mapping[str, Any] | None,
+        reply_type: Any,
+    ) -> AsyncGenerator[Any, None]:
+        """Feed items and read replies, each as fast as the other side allows."""
+        host = self._host
+        wiring = host.stream(stream)
+        request = host.feed(wiring, timeout_s, attributes)
+        request.idle_since_s = host.now_s()
+        if request.replies is None:
+            request.replies = ReplyQueue(request)
+        feeding = asyncio.create_task(_feed(host, request, items), name=f"input of {request.id}")
+        total = host.loop.call_later(total_s, request.expire) if total_s is not None else None
+        try:
+            while values := await request.replies.read():
+                request.idle_since_s = host.now_s()
+                for value in values:
+                    yield value
+            if wiring.replies == "one":
+                yield request.value
+        finally:
+            if total is not None:
+                total.cancel()
+            request.cancel("its reader left")
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
+
+    async def send(
+        self, stream: str, item: Any, timeout_s: float | None, attributes: Mapping[str, Any] | None
+    ) -> str:
+        """Start a request and do not wait."""
+        wiring = self._host.stream(stream)
+        request = self._host.open(wiring, timeout_s, attributes)
+        self._host.detach(request)
+        self._host.enter(request, [wiring.checked(item)])
+        return request.id
+
+    async def cancel(self, request_id: str) -> bool:
+        """Cancel by id."""
+        request = self._host.find(request_id)
+        if request is not None:
+            request.cancel()
+        return request is not None
+
+    async def dead_letters(self) -> list[dict[str, Any]]:
+        """Return the dead letters as plain values."""
+        return [letter.to_wire() for letter in self._host.dead_letters.list()]
+
+    async def replay(self, number: int) -> str:
+        """Replay a dead letter."""
+        return self._host.dead_letters.replay(number)
+
+    async def close(self) -> None:
+        """Nothing to close: the host belongs to whoever started it."""
+
+
+async def _all(request: Request) -> Any:
+    """Return what a request of a stream with many replies, or none, amounts to."""
+    return None if request.replies is None else request.replies.take()
+
+
+async def _feed(host: Host, request: Request, items: Items) -> None:
+    wiring = request.stream
+    try:
+        if isinstance(items, AsyncIterable):
+            async for item in items:
+                host.feed_items(request, [wiring.checked(item)])
+                request.idle_since_s = host.now_s()
+                if request.crowded():
+                    await request.room()
+                if request.state:
+                    return
+        else:
+            batch: list[Any] = []
+            for item in items:
+                batch.append(wiring.checked(item))
+                if len(batch) >= host.limits.batch_items:
+                    host.feed_items(request, batch)
+                    batch = []
+                    await (request.room() if request.crowded() else asyncio.sleep(0))
+                    request.idle_since_s = host.now_s()
+                    if request.state:
+                        return
+            if batch:
+                host.feed_items(request, batch)
+    except ActorflowError as error:
+        request.fail(error)
+    except Exception as error:
+        request.fail(ActorflowError(f"the items of request {request.id} raised {type(error).__name__}: {error}"))
+        raise
+    host.fed(request)
+
+
+class Local:
+    """An app running in this process, as an async context manager that yields a client."""
+
+    def __init__(
+        self,
+        app: AppPlan,
+        *,
+        strict: bool = False,
+        inline: bool = True,
+        shuffle: bool = False,
+        watch: bool = True,
+        chance: random.Random | None = None,
+    ) -> None:
+        self._app = app
+        self._options: dict[str, Any] = {
+            "strict": strict, "inline": inline, "shuffle": shuffle, "watch": watch, "chance": chance,
+        }  # fmt: skip
+        self.host: Host | None = None
+
+    async def __aenter__(self) -> Client:
+        self.host = Host(self._app, **self._options)
+        await self.host.start()
+        return Client(LocalConnection(self.host))
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self.host is not None
+        await self.host.stop()

@@ -1,0 +1,1 @@
+"""What should run: apps, streams, operators and their checks. Nothing here runs anything."""

@@ -1,0 +1,260 @@
+"""The checker: every fault of a program, found before anything starts, each with its place and the way out."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from actorflow.errors import TopologyError
+from actorflow.plan.app import AppPlan, unknown_stream
+from actorflow.plan.operator import Operator
+from actorflow.plan.stream import ERRORS
+from actorflow.plan.topology import (
+    CallStream,
+    Discard,
+    Entry,
+    Function,
+    Gather,
+    Join,
+    KeyBy,
+    Reply,
+    Route,
+    Step,
+    Then,
+    Topology,
+)
+
+UNKNOWN = Any
+
+
+def check(app: AppPlan) -> None:
+    """Check every stream of an app.
+
+    Raises: TopologyError listing all faults at once.
+    """
+    faults = list(faults_of(app))
+    if faults:
+        raise TopologyError(faults)
+
+
+def faults_of(app: AppPlan) -> Iterator[str]:
+    """Yield every fault of an app as a sentence that begins with its place."""
+    streams = app.streams
+    if not streams:
+        yield f"app {app.name!r} has no stream: declare one with app.stream(name, …)"
+    for topology in streams.values():
+        yield from _shape(topology)
+        for step in topology.steps:
+            place = f"{topology.stream}/{step.name}"
+            if isinstance(step, CallStream) and step.stream not in streams:
+                yield f"{place}: {unknown_stream(step.stream, streams)}"
+            if isinstance(step, CallStream) and step.concurrency < 1:
+                yield f"{place}: concurrency={step.concurrency}, but at least one call must be open at a time"
+            if isinstance(step, Then):
+                yield from _operator(place, step, keyed=_is_keyed(topology, step))
+            if isinstance(step, Function) and step.shape != "map" and inspect.iscoroutinefunction(step.call):
+                yield f"{place}: a {step.shape} takes a plain function; make it an Operator with an async process"
+            if isinstance(step, KeyBy) and step.space.shards < 1:
+                yield f"{place}: shards={step.space.shards}, but a key space has at least one shard"
+        yield from _types(topology)
+    yield from _spaces(streams.values())
+
+
+def _shape(topology: Topology) -> Iterator[str]:
+    cycle = topology.cycle()
+    if cycle is not None:
+        path = " → ".join(step.name for step in (*cycle, cycle[0]))
+        yield f"{topology.stream}: the steps {path} form a cycle without a feedback edge"
+    reached = topology.reached()
+    for step in topology.steps:
+        if step.number not in reached and not isinstance(step, Reply):
+            yield f"{topology.stream}/{step.name}: no item can reach it, since no path leads there from the entry"
+        if isinstance(step, Route) and not step.outputs:
+            yield f"{topology.stream}/{step.name}: a route needs at least one output"
+        if isinstance(step, Discard) and topology.outputs_of(step.number):
+            yield f"{topology.stream}/{step.name}: items end here, so nothing can follow"
+        if isinstance(step, Join) and {edge.input for edge in topology.inputs_of(step.number)} != {"left", "right"}:
+            yield f"{topology.stream}/{step.name}: a join has exactly the inputs left and right"
+        errors = any(edge.output == ERRORS for edge in topology.outputs_of(step.number))
+        if errors and not isinstance(step, Then):
+            yield f"{topology.stream}/{step.name}: only an operator has an error edge"
+        if errors and isinstance(step, Then) and (step.on_error or step.operator.on_error) != "edge":
+            yield f"{topology.stream}/{step.name}: its error edge is used, so declare on_error='edge'"
+        if isinstance(step, Then) and (step.on_error or step.operator.on_error) == "edge" and not errors:
+            yield f"{topology.stream}/{step.name}: on_error='edge', but nothing follows its .errors"
+    if topology.replies == "one" and not topology.inputs_of(topology.steps[-1].number):
+        yield (
+            f"{topology.stream}: declared to answer once, but every path is discarded: "
+            "leave one path open, or declare replies='none'"
+        )
+    for limit in ("timeout_s", "in_flight"):
+        if (value := getattr(topology, limit)) is not None and not value > 0:
+            yield f"{topology.stream}: {limit}={value}, but a limit is a positive number"
+
+
+def _operator(place: str, step: Then, *, keyed: bool) -> Iterator[str]:
+    kind = step.operator
+    if not (isinstance(kind, type) and issubclass(kind, Operator)):
+        yield f"{place}: .then() takes a subclass of Operator, not {kind!r}; use .map() for a function"
+        return
+    process, batch = getattr(kind, "process", None), getattr(kind, "process_batch", None)
+    if process is None and batch is None:
+        yield f"{place}: {kind.__name__} has neither process(self, item) nor process_batch(self, items)"
+        return
+    if process is not None and batch is not None:
+        yield f"{place}: {kind.__name__} has both process and process_batch: keep one"
+    for method in filter(None, (process, batch)):
+        try:
+            inspect.signature(method).bind(None, None)
+        except TypeError as error:
+            yield f"{place}: {kind.__name__}.{method.__name__} must take (self, item): {error}"
+    try:
+        inspect.signature(kind).bind(*step.args, **step.kwargs)
+    except TypeError as error:
+        yield f"{place}: {kind.__name__} cannot be made with these arguments: {error}"
+    except ValueError:
+        pass  # a class without a signature: its constructor will say
+    concurrency = step.concurrency or kind.concurrency
+    asynchronous = inspect.iscoroutinefunction(process or batch) or inspect.isasyncgenfunction(process or batch)
+    if concurrency < 1 or step.replicas < 1:
+        yield f"{place}: replicas and concurrency are at least 1"
+    if concurrency > 1 and not asynchronous:
+        yield f"{place}: concurrency={concurrency} needs an async process; a plain one runs one item at a time anyway"
+    if keyed and step.replicas > 1:
+        yield f"{place}: replicas={step.replicas}, but a keyed operator runs once per host; use concurrency= instead"
+    if (step.on_error or kind.on_error) not in {"fail", "set_aside", "edge"}:
+        yield f"{place}: on_error is one of 'fail', 'set_aside', 'edge', not {step.on_error or kind.on_error!r}"
+
+
+def _is_keyed(topology: Topology, step: Step) -> bool:
+    by_number = {each.number: each for each in topology.steps}
+    sources = [by_number[edge.source] for edge in topology.inputs_of(step.number)]
+    while len(sources) == 1 and isinstance(sources[0], Function) and sources[0].shape == "filter":
+        sources = [by_number[edge.source] for edge in topology.inputs_of(sources[0].number)]
+    return bool(sources) and all(isinstance(source, KeyBy) for source in sources)
+
+
+def _spaces(topologies: Iterable[Topology]) -> Iterator[str]:
+    shards: dict[str, tuple[int, str]] = {}
+    for topology in topologies:
+        for step in topology.steps:
+            if isinstance(step, KeyBy):
+                place = f"{topology.stream}/{step.name}"
+                count, first = shards.setdefault(step.space.name, (step.space.shards, place))
+                if count != step.space.shards:
+                    yield f"{place}: key space {step.space.name!r} has {count} shards at {first}, but {step.space.shards} here"
+
+
+# -- declared types, followed along the edges
+
+
+def _types(topology: Topology) -> Iterator[str]:
+    given: dict[int, Any] = {}
+    order = [step for step in topology.steps if step.number in topology.reached()]
+    for step in order:  # steps are numbered as they were written, so inputs come first in a graph without cycles
+        inputs = {edge.input: given.get(edge.source, UNKNOWN) for edge in topology.inputs_of(step.number)}
+        seen = next(iter(inputs.values())) if len(inputs) == 1 and len(topology.inputs_of(step.number)) == 1 else UNKNOWN
+        taken, made = _signature(topology, step, seen)
+        if not _fits(seen, taken):
+            yield f"{topology.stream}/{step.name}: takes {_name(taken)}, but receives {_name(seen)}"
+        given[step.number] = made
+        if isinstance(step, KeyBy) and step.field is not None and not _has_field(seen, step.field):
+            yield f"{topology.stream}/{step.name}: {_name(seen)} has no field {step.field!r}"
+        if isinstance(step, Reply) and topology.replies != "none":
+            for edge in topology.inputs_of(step.number):
+                made_there = given.get(edge.source, UNKNOWN)
+                if edge.output != ERRORS and not _fits(made_there, topology.reply_type):
+                    source = topology.steps[edge.source].name
+                    yield (
+                        f"{topology.stream}/{source}: makes {_name(made_there)}, "
+                        f"but the stream declares replies of type {_name(topology.reply_type)}"
+                    )
+
+
+def _signature(topology: Topology, step: Step, seen: Any) -> tuple[Any, Any]:
+    """Return what type a step takes and makes, as far as it is declared."""
+    if isinstance(step, Entry):
+        return UNKNOWN, topology.request_type
+    if isinstance(step, (KeyBy, Route)):
+        return UNKNOWN, seen
+    if isinstance(step, Function):
+        if isinstance(step.call, type):
+            made = step.call if step.shape == "map" else UNKNOWN
+            return UNKNOWN, made
+        taken, made = _annotations(step.call, 0)
+        if step.shape == "filter":
+            return taken, seen
+        return taken, _element(made) if step.shape == "flat_map" else made
+    if isinstance(step, Then):
+        if not (isinstance(step.operator, type) and issubclass(step.operator, Operator)):
+            return UNKNOWN, UNKNOWN
+        process = getattr(step.operator, "process", None)
+        if process is None:
+            return UNKNOWN, UNKNOWN
+        taken, made = _annotations(process, 1)
+        generator = inspect.isgeneratorfunction(process) or inspect.isasyncgenfunction(process)
+        return taken, _element(made) if generator else _without_none(made)
+    if isinstance(step, Gather) and step.fold.name in {"sort", "top", "distinct"}:
+        return UNKNOWN, seen
+    return UNKNOWN, UNKNOWN
+
+
+def _annotations(call: Any, position: int) -> tuple[Any, Any]:
+    try:
+        hints = typing.get_type_hints(call)
+        parameters = list(inspect.signature(call).parameters)
+    except (TypeError, ValueError, NameError, AttributeError):
+        return UNKNOWN, UNKNOWN
+    taken = hints.get(parameters[position], UNKNOWN) if len(parameters) > position else UNKNOWN
+    return taken, hints.get("return", UNKNOWN)
+
+
+def _element(made: Any) -> Any:
+    arguments = typing.get_args(made)
+    return arguments[0] if arguments and typing.get_origin(made) is not tuple else UNKNOWN
+
+
+def _without_none(made: Any) -> Any:
+    if made is None or made is type(None):
+        return UNKNOWN  # emits instead of returning
+    if typing.get_origin(made) in {typing.Union, types.UnionType}:
+        rest = [part for part in typing.get_args(made) if part is not type(None)]
+        return rest[0] if len(rest) == 1 else UNKNOWN
+    return made
+
+
+def _fits(given: Any, taken: Any) -> bool:
+    """Return False only when values of type `given` can never be of type `taken`."""
+    if given is taken or Any in {given, taken} or isinstance(given, typing.TypeVar):
+        return True
+    if typing.get_origin(taken) in {typing.Union, types.UnionType}:
+        return any(_fits(given, part) for part in typing.get_args(taken))
+    if typing.get_origin(given) in {typing.Union, types.UnionType}:
+        return any(_fits(part, taken) for part in typing.get_args(given))
+    given, taken = typing.get_origin(given) or given, typing.get_origin(taken) or taken
+    if not (isinstance(given, type) and isinstance(taken, type)) or taken is object:
+        return True
+    if taken is float and given is int:
+        return True
+    try:
+        return issubclass(given, taken) or issubclass(taken, given)
+    except TypeError:
+        return True
+
+
+def _has_field(kind: Any, field: str) -> bool:
+    if dataclasses.is_dataclass(kind):
+        return hasattr(kind, field) or field in {each.name for each in dataclasses.fields(kind)}
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return field in kind.__struct_fields__ or hasattr(kind, field)
+    return True
+
+
+def _name(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind).replace("typing.", "")

@@ -1,0 +1,386 @@
+"""The builder: a stream is written as a chain of steps and is a value all the while."""
+
+from __future__ import annotations
+
+import operator as operators
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, Literal, TypeVar, cast
+
+from actorflow.plan import folds
+from actorflow.plan.operator import ItemFailure, OnError, Operator, Restart
+from actorflow.plan.topology import (
+    CallStream,
+    Discard,
+    Edge,
+    Entry,
+    Function,
+    Gather,
+    Gathering,
+    Join,
+    KeyBy,
+    KeySpace,
+    Merge,
+    Replies,
+    Reply,
+    Route,
+    Source,
+    Step,
+    Then,
+    Topology,
+)
+
+Q = TypeVar("Q")
+T = TypeVar("T")
+U = TypeVar("U")
+StepT = TypeVar("StepT", bound=Step)
+
+ERRORS = "errors"
+
+
+class StreamPlan:
+    """The steps of one stream while the program writes them down."""
+
+    def __init__(self, name: str, **declared: Any) -> None:
+        self.name = name
+        self.declared = declared
+        self.steps: list[Step] = []
+        self.edges: list[Edge] = []
+
+    def add(self, kind: type[StepT], name: str | None, **fields: Any) -> StepT:
+        """Append a step under a name that is unique in the stream ("map", "map_2", …)."""
+        wanted = name or kind.kind
+        taken = {step.name for step in self.steps}
+        unique, count = wanted, 2
+        while unique in taken:
+            unique, count = f"{wanted}_{count}", count + 1
+        step = kind(number=len(self.steps), name=unique, **fields)
+        self.steps.append(step)
+        return step
+
+    def topology(self) -> Topology:
+        """Return the stream as an immutable value; what leads nowhere else is a reply."""
+        steps, edges = list(self.steps), list(self.edges)
+        reply = Reply(number=len(steps), name="reply")
+        for step in self.steps:
+            for output in _outputs(step):
+                if not any(edge.source == step.number and edge.output == output for edge in self.edges):
+                    edges.append(Edge(step.number, reply.number, output))
+        steps.append(reply)
+        return Topology(stream=self.name, steps=tuple(steps), edges=tuple(edges), **self.declared)
+
+
+def _outputs(step: Step) -> tuple[str, ...]:
+    """Return the outputs of a step that are replies when nothing is connected to them."""
+    if isinstance(step, Discard):
+        return ()
+    return step.outputs if isinstance(step, Route) else ("",)
+
+
+class Stream(Generic[Q, T]):
+    """A point in a stream's topology: `Q` is what requests carry, `T` what the items are at this point.
+
+    Every method adds a step and returns the point after it. Using one point twice sends every item both ways. Points
+    that nothing follows are the stream's replies. Any point of a stream names the stream in `client.request(...)`.
+    """
+
+    __slots__ = ("_output", "_plan", "_step")
+
+    def __init__(self, plan: StreamPlan, step: Step, output: str = "") -> None:
+        self._plan = plan
+        self._step = step
+        self._output = output
+
+    @property
+    def name(self) -> str:
+        """Return the stream's name."""
+        return self._plan.name
+
+    @property
+    def reply_type(self) -> Any:
+        """Return the declared type of the replies (`Any` when none was declared)."""
+        return self._plan.declared.get("reply_type", Any)
+
+    @property
+    def topology(self) -> Topology:
+        """Return the whole stream as an immutable value."""
+        return self._plan.topology()
+
+    def __repr__(self) -> str:
+        return f"<stream {self.name!r} at {self._step.name}{':' + self._output if self._output else ''}>"
+
+    # -- stateless functions
+
+    def map(self, function: Callable[[T], U], *, name: str | None = None) -> Stream[Q, U]:
+        """Replace each item by `function(item)`."""
+        return self._function("map", function, name)
+
+    def filter(self, predicate: Callable[[T], Any], *, name: str | None = None) -> Stream[Q, T]:
+        """Keep the items for which `predicate(item)` is true."""
+        return self._function("filter", predicate, name)
+
+    def flat_map(self, function: Callable[[T], Iterable[U]], *, name: str | None = None) -> Stream[Q, U]:
+        """Replace each item by all that `function(item)` returns or yields."""
+        return self._function("flat_map", function, name)
+
+    def _function(
+        self, shape: Literal["map", "filter", "flat_map"], call: Callable[..., Any], name: str | None
+    ) -> Stream[Q, Any]:
+        own = getattr(call, "__name__", "")
+        return self._then(Function, name or (own if own.isidentifier() else shape), shape=shape, call=call)
+
+    # -- keys
+
+    def key_by(
+        self,
+        key: Callable[[T], Any] | str | None = None,
+        *,
+        space: str | None = None,
+        shards: int = 256,
+        name: str | None = None,
+    ) -> Stream[Q, T]:
+        """Give what follows a key: a function, a field's name, or nothing when the item is its own key.
+
+        The key belongs to the step that follows (filters in between keep it). `space` names the key space, whose
+        shards are the unit of ownership: operators keyed by the same space meet the same key on the same host.
+        """
+        field = key if isinstance(key, str) else None
+        function = field_getter(field) if field is not None else cast("Callable[[Any], Any] | None", key)
+        own = getattr(key, "__name__", "")
+        label = space or field or (own if own.isidentifier() else f"{self.name}.key")
+        return self._then(KeyBy, name or "key_by", key=function, field=field, space=KeySpace(label, shards))
+
+    # -- operators and other streams
+
+    def then(
+        self,
+        operator: type[Operator],
+        *args: Any,
+        name: str | None = None,
+        replicas: int = 1,
+        concurrency: int | None = None,
+        on_error: OnError | None = None,
+        restart: Restart | None = None,
+        mailbox_envelopes: int | None = None,
+        **kwargs: Any,
+    ) -> Stream[Q, Any]:
+        """Hand each item to an operator; further arguments are given to its constructor.
+
+        A keyed operator (after `key_by`) runs once per host; `replicas` is for those without a key.
+        """
+        step = self._plan.add(
+            Then,
+            name or getattr(operator, "__name__", "operator"),
+            operator=operator,
+            args=args,
+            kwargs=kwargs,
+            replicas=replicas,
+            concurrency=concurrency,
+            on_error=on_error,
+            restart=restart,
+            mailbox_envelopes=mailbox_envelopes,
+        )
+        return self._connect(step)
+
+    def call(
+        self,
+        stream: Stream[Any, U] | str,
+        *,
+        concurrency: int = 64,
+        ordered: bool = True,
+        name: str | None = None,
+    ) -> Stream[Q, U]:
+        """Make a child request of each item and go on with its replies.
+
+        Up to `concurrency` are open at once per request; `ordered` keeps the replies in the order of the items.
+        """
+        target = stream if isinstance(stream, str) else stream.name
+        return self._then(
+            CallStream, name or f"call_{target}", stream=target, concurrency=concurrency, ordered=ordered
+        )
+
+    @property
+    def errors(self) -> Stream[Q, ItemFailure]:
+        """Return the error edge of the operator at this point: `ItemFailure(item, error)` of each failed item."""
+        return Stream(self._plan, self._step, ERRORS)
+
+    # -- one to many, many to one
+
+    def split(self, predicate: Callable[[T], Any], *, name: str | None = None) -> tuple[Stream[Q, T], Stream[Q, T]]:
+        """Return two points: items for which `predicate(item)` is true, and the others."""
+        step = self._connect(
+            self._plan.add(
+                Route,
+                name or "split",
+                choose=lambda item: "true" if predicate(item) else "false",
+                outputs=("true", "false"),
+            )
+        )._step
+        return Stream(self._plan, step, "true"), Stream(self._plan, step, "false")
+
+    def route(
+        self, choose: Callable[[T], Any], *outputs: str, name: str | None = None
+    ) -> dict[str, Stream[Q, T]]:
+        """Return one point per output; each item leaves by the output that `choose(item)` names."""
+        step = self._connect(self._plan.add(Route, name or "route", choose=choose, outputs=outputs))._step
+        return {output: Stream(self._plan, step, output) for output in outputs}
+
+    def broadcast(self, count: int) -> tuple[Stream[Q, T], ...]:
+        """Return `count` points that each receive every item (copies, where items are mutable)."""
+        return tuple(self._then(Merge, "broadcast") for _ in range(count))
+
+    def merge(self, *others: Stream[Q, Any], name: str | None = None) -> Stream[Q, Any]:
+        """Bring several points together, in order of arrival."""
+        step = self._plan.add(Merge, name or "merge")
+        for point in (self, *others):
+            point._connect(step)
+        return Stream(self._plan, step)
+
+    def into(self, point: Stream[Any, Any]) -> Stream[Q, Any]:
+        """Hand the items also to the step at another point (one that takes several inputs, such as a merge)."""
+        self._connect(point._step, owner=point._plan)
+        return point
+
+    def source(self, make: Callable[..., Iterable[U]], *, name: str | None = None) -> Stream[Q, U]:
+        """Return a further source: each request starts `make(request)` and sends what it yields."""
+        own = getattr(make, "__name__", "")
+        step = self._plan.add(Source, name or (own if own.isidentifier() else "source"), make=make)
+        return Stream(self._plan, step)
+
+    def discard(self) -> None:
+        """End here: what arrives is no reply."""
+        self._then(Discard, "discard")
+
+    # -- over the items of one request
+
+    def fold(
+        self,
+        initial: Callable[[], U] | U,
+        step: Callable[[Any, T], Any],
+        *,
+        name: str | None = None,
+    ) -> Stream[Q, Any]:
+        """Fold the items of a request, per key where keyed, and emit at the end of input.
+
+        `initial` is a value, or a function that makes one (needed where the value is mutable). Without a key one value
+        comes out, also when there was no item; with a key, pairs of key and value.
+        """
+        begin: Callable[[], Any] = initial if callable(initial) else lambda: initial
+        fold = folds.FoldKeyed(begin, step) if self._keyed() else folds.FoldTotal(begin, step)
+        return self._gather(fold, name)
+
+    def reduce(self, step: Callable[[T, T], T], *, name: str | None = None) -> Stream[Q, Any]:
+        """Combine the items of a request two by two, per key where keyed; nothing comes of no items."""
+        return self._gather(folds.ReduceKeyed(step) if self._keyed() else folds.ReduceTotal(step), name)
+
+    def count(self, *, name: str | None = None) -> Stream[Q, Any]:
+        """Count the items of a request: one number, or pairs of key and number where keyed."""
+        return self._gather(folds.CountKeyed() if self._keyed() else folds.CountTotal(), name)
+
+    def sort(
+        self, by: Callable[[T], Any] | None = None, *, reverse: bool = False, name: str | None = None
+    ) -> Stream[Q, T]:
+        """Emit the items of a request in order, at the end of input."""
+        return self._gather(folds.Sort(by, reverse=reverse), name)
+
+    def top(
+        self, count: int, by: Callable[[T], Any] | None = None, *, reverse: bool = True, name: str | None = None
+    ) -> Stream[Q, T]:
+        """Emit the first `count` items of `sort(by, reverse)`: by default the largest, largest first."""
+        return self._gather(folds.Top(count, by, reverse=reverse), name)
+
+    def distinct(self, *, name: str | None = None) -> Stream[Q, T]:
+        """Let each item (or the first of each key, where keyed) pass once."""
+        return self._gather(folds.Distinct(), name)
+
+    def collect(self, *, name: str | None = None) -> Stream[Q, Any]:
+        """Emit one list of all items, or pairs of key and list where keyed, at the end of input."""
+        return self._gather(folds.CollectKeyed() if self._keyed() else folds.Collect(), name)
+
+    def batch(self, count: int, *, name: str | None = None) -> Stream[Q, list[T]]:
+        """Emit lists of `count` items in order of arrival; the last may be shorter."""
+        return self._gather(folds.Batch(count), name)
+
+    def join(
+        self,
+        other: Stream[Q, U],
+        key: Callable[[Any], Any] | str,
+        other_key: Callable[[Any], Any] | str | None = None,
+        *,
+        how: Gathering = "inner",
+        name: str | None = None,
+    ) -> Stream[Q, Any]:
+        """Emit a pair `(item, other item)` for each two items of a request with the same key.
+
+        "left" also emits `(item, None)` for items without a partner, at the end of input; "outer" both sides' loners.
+        """
+        left = field_getter(key) if isinstance(key, str) else key
+        wanted = key if other_key is None else other_key
+        right = field_getter(wanted) if isinstance(wanted, str) else wanted
+        step = self._plan.add(Join, name or "join", left_key=left, right_key=right, how=how)
+        other._connect(step, side="right")
+        return self._connect(step, side="left")
+
+    # -- plumbing
+
+    def _gather(self, fold: folds.Fold, name: str | None) -> Stream[Q, Any]:
+        return self._then(Gather, name or fold.name, fold=fold)
+
+    def _keyed(self) -> bool:
+        """Return whether the item at this point has a key: `key_by` came last, filters aside."""
+        step = self._step
+        while isinstance(step, Function) and step.shape == "filter":
+            step = self._plan.steps[next(edge.source for edge in self._plan.edges if edge.target == step.number)]
+        return isinstance(step, KeyBy)
+
+    def _then(self, kind: type[Step], name: str | None, **fields: Any) -> Stream[Q, Any]:
+        return self._connect(self._plan.add(kind, name, **fields))
+
+    def _connect(self, step: Step, side: str = "", owner: StreamPlan | None = None) -> Stream[Q, Any]:
+        known = self._plan.steps[step.number] if step.number < len(self._plan.steps) else None
+        if known is not step or (owner or self._plan) is not self._plan:
+            raise ValueError(
+                f"{self!r} cannot lead to step {step.name!r} of another stream: use .call(stream) to reach it"
+            )
+        self._plan.edges.append(Edge(self._step.number, step.number, self._output, side))
+        return Stream(self._plan, step)
+
+
+def field_getter(field: str) -> Callable[[Any], Any]:
+    """Return a function that reads a field of a mapping or an attribute of an object."""
+    from_attribute, from_mapping = operators.attrgetter(field), operators.itemgetter(field)
+
+    def get(item: Any) -> Any:
+        return from_mapping(item) if isinstance(item, Mapping) else from_attribute(item)
+
+    get.__name__ = field if field.isidentifier() else "field"
+    return get
+
+
+def declare(
+    name: str,
+    request_type: type[Q],
+    reply_type: Any,
+    *,
+    replies: Replies,
+    early: bool,
+    timeout_s: float | None,
+    in_flight: int | None,
+    on_error: OnError,
+    restart: Restart,
+) -> Stream[Q, Q]:
+    """Begin a stream: its plan with the entry step."""
+    plan = StreamPlan(
+        name,
+        request_type=request_type,
+        reply_type=reply_type,
+        replies=replies,
+        early=early,
+        timeout_s=timeout_s,
+        in_flight=in_flight,
+        on_error=on_error,
+        restart=restart,
+    )
+    return Stream(plan, plan.add(Entry, "entry"))
+
+
+__all__ = ["ERRORS", "Stream", "StreamPlan", "declare", "field_getter"]

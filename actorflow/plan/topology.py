@@ -1,0 +1,209 @@
+"""A stream's graph as a value: steps and edges, to be inspected, checked, drawn and run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from actorflow.plan.folds import Fold
+from actorflow.plan.operator import OnError, Operator, Restart
+
+Replies: TypeAlias = Literal["one", "many", "none"]
+Gathering: TypeAlias = Literal["inner", "left", "outer"]
+
+
+@dataclass(frozen=True, slots=True)
+class KeySpace:
+    """A named space of keys, cut in a fixed number of shards: the unit of ownership and of moving."""
+
+    name: str
+    shards: int = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of a topology. `number` counts the steps of the stream, `name` is unique in it."""
+
+    kind: ClassVar[str] = "step"
+    number: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry(Step):
+    """Where the items of a request come in."""
+
+    kind = "entry"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source(Step):
+    """A generator that each request starts: `make(request)` yields the items."""
+
+    kind = "source"
+    make: Callable[..., Iterable[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function(Step):
+    """A stateless function: fused into the step after it."""
+
+    kind = "function"
+    shape: Literal["map", "filter", "flat_map"]
+    call: Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyBy(Step):
+    """What follows works by this key; `key` None means that the item is its own key."""
+
+    kind = "key_by"
+    key: Callable[[Any], Any] | None
+    field: str | None
+    space: KeySpace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Then(Step):
+    """A user's operator."""
+
+    kind = "operator"
+    operator: type[Operator]
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    replicas: int = 1
+    concurrency: int | None = None
+    on_error: OnError | None = None
+    restart: Restart | None = None
+    mailbox_envelopes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gather(Step):
+    """A fold over the items of one request, per key where the items are keyed."""
+
+    kind = "fold"
+    fold: Fold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Join(Step):
+    """Pairs of items of the inputs "left" and "right" that have the same key."""
+
+    kind = "join"
+    left_key: Callable[[Any], Any]
+    right_key: Callable[[Any], Any]
+    how: Gathering
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallStream(Step):
+    """A child request per item; its replies go on."""
+
+    kind = "call"
+    stream: str
+    concurrency: int = 64
+    ordered: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route(Step):
+    """Each item leaves by the one output that `choose` names."""
+
+    kind = "route"
+    choose: Callable[[Any], Any]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge(Step):
+    """Several inputs, one output, in order of arrival."""
+
+    kind = "merge"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discard(Step):
+    """Items end here and are no replies."""
+
+    kind = "discard"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply(Step):
+    """What arrives here is a reply of the stream."""
+
+    kind = "reply"
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """From one step's output to another's input; both are named where a step has several."""
+
+    source: int
+    target: int
+    output: str = ""
+    input: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topology:
+    """A stream: its steps and edges, what it takes and how it answers. Immutable."""
+
+    stream: str
+    request_type: Any = Any
+    reply_type: Any = Any
+    replies: Replies = "one"
+    early: bool = False
+    timeout_s: float | None = None
+    in_flight: int | None = None
+    on_error: OnError = "fail"
+    restart: Restart = field(default_factory=Restart)
+    steps: tuple[Step, ...] = ()
+    edges: tuple[Edge, ...] = ()
+
+    def outputs_of(self, number: int) -> list[Edge]:
+        """Return the edges that leave a step, in the order in which they were drawn."""
+        return [edge for edge in self.edges if edge.source == number]
+
+    def inputs_of(self, number: int) -> list[Edge]:
+        """Return the edges that lead to a step."""
+        return [edge for edge in self.edges if edge.target == number]
+
+    def entries(self) -> list[Step]:
+        """Return the steps at which items come in."""
+        return [step for step in self.steps if isinstance(step, (Entry, Source))]
+
+    def reached(self) -> set[int]:
+        """Return the numbers of the steps that an item can reach from an entry."""
+        seen = {step.number for step in self.entries()}
+        ahead = list(seen)
+        while ahead:
+            for edge in self.outputs_of(ahead.pop()):
+                if edge.target not in seen:
+                    seen.add(edge.target)
+                    ahead.append(edge.target)
+        return seen
+
+    def cycle(self) -> list[Step] | None:
+        """Return the steps of one cycle, or None when there is none."""
+        by_number = {step.number: step for step in self.steps}
+        finished: set[int] = set()
+        for start in by_number:
+            path: list[int] = []
+            walk = [(start, iter(self.outputs_of(start)))] if start not in finished else []
+            while walk:
+                number, ahead = walk[-1]
+                if len(path) < len(walk):
+                    path.append(number)
+                edge = next(ahead, None)
+                if edge is None:
+                    finished.add(number)
+                    walk.pop()
+                    path.pop()
+                elif edge.target in path:
+                    return [by_number[n] for n in path[path.index(edge.target) :]]
+                elif edge.target not in finished:
+                    walk.append((edge.target, iter(self.outputs_of(edge.target))))
+        return None

@@ -1,0 +1,447 @@
+"""An activation: one `process` call on one item, as a transaction.
+
+What an operator does while it works is kept here and takes effect in `commit`, together, or is forgotten in `abort`.
+Sync activations of a host never overlap, so they share one object; each worker of an async replica has its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from actorflow import codec
+from actorflow.address import Address
+from actorflow.core.waits import find_circle
+from actorflow.envelope import Context
+from actorflow.errors import (
+    ActorflowError,
+    ActorGoneError,
+    CallCycleError,
+    DroppedReplyError,
+    ReplayError,
+    activation_error,
+    summary,
+)
+from actorflow.plan.operator import Operator
+from actorflow.runtime.request import RUNNING, Request
+
+if TYPE_CHECKING:
+    from actorflow.runtime.asynchronous import Worker
+    from actorflow.runtime.host import Host
+    from actorflow.runtime.replica import Replica
+
+
+class Ask:
+    """Where the answer of an `ask` goes."""
+
+    __slots__ = ("activation", "future", "replica")
+
+    def __init__(self, future: asyncio.Future[Any], replica: Replica) -> None:
+        self.future = future
+        self.replica = replica
+        self.activation: Activation | None = None  # the one that works on it, while it does
+
+    def reply(self, value: Any) -> None:
+        """Answer; a later answer, or one that nobody waits for, is ignored."""
+        if not self.future.done():
+            self.future.set_result(value)
+
+    def fail(self, error: BaseException) -> None:
+        """Answer with an error."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Answer:
+    """What a child request of an activation answered, kept in case the activation is run again."""
+
+    __slots__ = ("item", "stream", "used", "value")
+
+    def __init__(self, stream: str, item: Any, value: Any) -> None:
+        self.stream = stream
+        self.item = item
+        self.value = value
+        self.used = True
+
+
+class Activation:
+    """What one activation has done so far.
+
+    out: items for the next step.   effects: `(address, item)` for tells, `(function, argument)` for all else, in order.
+    waiting: the child requests and asks it awaits.   recorded: answers that an earlier run of it received.
+    """
+
+    __slots__ = (
+        "answered", "context", "deferred", "effects", "host", "item", "number", "out", "recorded", "replica", "request",
+        "rerun", "reruns", "spawned", "waiting", "worker",
+    )  # fmt: skip
+
+    def __init__(self, host: Host, worker: Worker | None = None) -> None:
+        self.host = host
+        self.worker = worker
+        self.replica: Replica = None  # type: ignore[assignment] # set before any user code runs
+        self.request: Request = None  # type: ignore[assignment]
+        self.context: Context | None = None
+        self.item: Any = None
+        self.out: list[Any] = []
+        self.effects: list[tuple[Any, Any]] = []
+        self.spawned: list[Replica] = []
+        self.waiting: dict[Request | Ask, None] = {}
+        self.recorded: list[Answer] = []
+        self.reruns = 0
+        self.deferred = self.answered = self.rerun = False
+        self.number = 0
+
+    # -- the operator's verbs
+
+    def reply(self, value: Any) -> None:
+        self.answered = True
+        self.effects.append((_reply, (self.context, value)))
+
+    def tell(self, address: Address, item: Any) -> None:
+        if address.__class__ is not Address:
+            raise TypeError(f"tell(address, item): {summary(address)} is not an address; spawn() returns one")
+        self.effects.append((address, item))
+
+    def send(self, stream: str, item: Any) -> None:
+        wiring = self.host.stream(stream)
+        self.effects.append((_send, (wiring, wiring.checked(item))))
+
+    def stop(self, address: Address) -> None:
+        self.effects.append((_stop, address))
+
+    def after(self, delay_s: float, item: Any) -> None:
+        if not delay_s >= 0:
+            raise ValueError(f"after(delay_s={delay_s}): a delay is zero or more seconds")
+        self.effects.append((_after, (self.replica, self.context, delay_s, item)))
+
+    def address(self) -> Address:
+        address = self.replica.address
+        if address is None:
+            raise TypeError(
+                f"{self.replica.name} is an operator of stream {self.replica.stream.name} and has no address: "
+                "only spawned actors have; use call() or send() to reach a stream"
+            )
+        return address
+
+    def spawn(
+        self, operator: type[Operator], args: tuple[Any, ...], kwargs: dict[str, Any], *, detached: bool
+    ) -> Address:
+        replica = self.host.spawn(self, operator, args, kwargs, detached=detached)
+        self.spawned.append(replica)
+        assert replica.address is not None
+        return replica.address
+
+    def defer(self) -> Deferred:
+        if self.deferred:
+            raise TypeError("defer() was called twice for one item: there is one answer to give")
+        self.deferred = True
+        deferred = Deferred(self)
+        self.effects.append((_keep, deferred))
+        return deferred
+
+    async def call(self, stream: str, item: Any) -> Any:
+        for answer in self.recorded:
+            if not answer.used and answer.stream == stream and answer.item == item:
+                answer.used = True
+                return answer.value
+        wiring = self.host.stream(stream)
+        child = self.host.call(self, wiring, wiring.checked(item))
+        if child.state == RUNNING:
+            self.waiting[child] = None
+            try:
+                self._refuse_circle()
+                child.future = self.host.loop.create_future()
+                await child.future
+            finally:
+                self.waiting.pop(child, None)
+                if child.state == RUNNING:
+                    child.cancel("its caller no longer waits")
+        if child.error is not None:
+            raise child.error
+        value = list(child.replies.take()) if child.replies is not None else child.value
+        if wiring.replies == "none":
+            value = None
+        self.recorded.append(Answer(stream, item, value))
+        return value
+
+    async def ask(self, address: Address, item: Any) -> Any:
+        replica = self.host.actor(address)
+        if replica is None:
+            raise ActorGoneError(f"{address} has ended, so it cannot answer {summary(item)}", operator=address.name)
+        if self.worker is None:
+            raise TypeError("ask() needs an async process: a plain one cannot wait; use tell()")
+        ask = Ask(self.host.loop.create_future(), replica)
+        request = self.request
+        if self.host.strict:
+            item = codec.handed_over(item)
+        replica.put(request, Context(ask=ask), [item])
+        self.waiting[ask] = None
+        try:
+            self._refuse_circle()
+            return await ask.future
+        finally:
+            self.waiting.pop(ask, None)
+            ask.future.cancel()
+
+    def check_replay(self) -> None:
+        """Refuse a re-run that did not ask for what its first run was answered.
+
+        Raises: ReplayError.
+        """
+        for answer in self.recorded:
+            if not answer.used:
+                raise ReplayError(
+                    f"{self.replica.name} was run again and did not call {answer.stream} with {summary(answer.item)} "
+                    "as its first run did: what it asks must follow from its item",
+                    stream=self.replica.stream.name,
+                    operator=self.replica.name,
+                )
+
+    def _refuse_circle(self) -> None:
+        """Act when the wait that begins now closes a circle.
+
+        Raises: CallCycleError, within a request; between requests the youngest activation is run again.
+        """
+        error = self._circle()
+        if error is not None:
+            raise error
+
+    def reconsider(self) -> None:
+        """Look once more for a circle: what this activation waits for has just been queued behind others."""
+        if not self.waiting:
+            return
+        error = self._circle()
+        if error is not None:
+            for awaited in list(self.waiting):
+                awaited.fail(error)
+
+    def _circle(self) -> CallCycleError | None:
+        circle = find_circle(self, needs_of)
+        if circle is None:
+            return None
+        activations = [waiter for waiter in circle if isinstance(waiter, Activation)]
+        if len({activation.request.root for activation in activations}) > 1:
+            for youngest in sorted(activations, key=lambda activation: -activation.request.root.number):
+                if youngest.run_again():
+                    return None
+        names = [name for name in map(_waiter_name, circle) if name]
+        path = " → ".join((*names, names[0]))
+        return CallCycleError(
+            f"request {self.request.root.id} waits for itself: {path}; break the circle, "
+            "or raise concurrency= where it may wait more than once",
+            circle=tuple(names),
+            stream=self.replica.stream.name,
+            operator=self.replica.name,
+        )
+
+    def run_again(self) -> bool:
+        """Roll back and run again later. Return False when that was done too often, or the request has ended."""
+        if self.rerun:
+            return True  # it is on its way already
+        if self.worker is None or self.reruns >= self.host.limits.reruns:
+            return False
+        self.rerun = True
+        self.worker.cancel()
+        return True
+
+    def cancel(self) -> None:
+        """Cancel what the user's code awaits; its clean-up runs, its effects are forgotten."""
+        if self.worker is not None:
+            self.worker.cancel()
+
+    # -- the end
+
+    def commit(self) -> None:
+        """Let everything but `out` take effect (the replica hands that on, per envelope)."""
+        host, request = self.host, self.request
+        effects = self.effects[:]
+        self.effects.clear()
+        for target, item in effects:
+            if target.__class__ is Address:
+                host.tell(request, target, item)
+            else:
+                target(self, item)
+        self.spawned.clear()
+        request.committed = True
+
+    def abort(self) -> None:
+        """Forget everything, `out` included, and end the actors that it spawned."""
+        self.out.clear()
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget everything but `out`."""
+        self.effects.clear()
+        for replica in self.spawned:
+            replica.close(at_once=True)
+        self.spawned.clear()
+        self.deferred = self.answered = False
+
+
+class Deferred:
+    """A deferred answer: a hold of its request until `reply` or `fail`."""
+
+    __slots__ = ("_context", "_done", "_host", "_kept", "_region", "_request", "_where")
+
+    def __init__(self, activation: Activation) -> None:
+        self._host = activation.host
+        self._request = activation.request
+        self._context = activation.context
+        self._region = activation.replica.region_of(activation.request)
+        self._where = (activation.replica.stream.name, activation.replica.name)
+        self._done = False
+        self._kept = False
+
+    def reply(self, value: Any) -> None:
+        """Answer with a value. Raises: TypeError when it was answered before."""
+        self._settle(_answer_later, value)
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error. Raises: TypeError when it was answered before."""
+        self._settle(_fail_later, error)
+
+    def _settle(self, how: Callable[[Activation | None, Any], None], value: Any) -> None:
+        if self._done:
+            raise TypeError("this deferred answer was given before: there is one")
+        self._done = True
+        working = self._host.working_activation()
+        if working is None:
+            how(None, (self, value))
+        else:
+            working.effects.append((how, (self, value)))
+
+    def keep(self) -> None:
+        """Become a hold: the activation that deferred has committed."""
+        self._kept = True
+        self._request.counts[self._region] += 1
+        self._request.more().releases.append(self._gone)
+
+    def _gone(self) -> None:
+        if self._kept:
+            self._kept = False
+            self._request.counts[self._region] -= 1
+
+    def answer(self, value: Any) -> None:
+        """Take effect: give the answer and the hold up."""
+        request, context = self._request, self._context
+        if context is not None and context.ask is not None:
+            context.ask.reply(value)
+        elif not request.state:
+            request.stream.reply(request, context, [value])
+        self._give_up()
+
+    def refuse(self, error: Exception) -> None:
+        """Take effect: give the error and the hold up."""
+        request, context = self._request, self._context
+        stream, operator = self._where
+        given = (
+            error
+            if isinstance(error, ActorflowError)
+            else activation_error(error, f"{stream}/{operator} answered with {type(error).__name__}: {error}")
+        )
+        if context is not None and context.ask is not None:
+            context.ask.fail(given)
+        else:
+            request.fail(given)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        if self._kept:
+            self._kept = False
+            details = self._request.details
+            if details is not None and self._gone in details.releases:
+                details.releases.remove(self._gone)
+            self._request.release(self._region)
+
+    def __del__(self) -> None:
+        if self._kept and not self._done and not self._request.state:
+            stream, operator = self._where
+            error = DroppedReplyError(
+                f"{stream}/{operator} deferred its answer and dropped it without reply() or fail()",
+                stream=stream,
+                operator=operator,
+            )
+            self._done = True
+            self._host.soon(self.refuse, error)
+
+
+# -- effects other than tells, each `(activation, argument)`
+
+
+def _reply(activation: Activation, argument: tuple[Context | None, Any]) -> None:
+    context, value = argument
+    if context is not None and context.ask is not None:
+        context.ask.reply(value)
+    else:
+        activation.request.stream.reply(activation.request, context, [value])
+
+
+def _send(activation: Activation, argument: tuple[Any, Any]) -> None:
+    wiring, item = argument
+    activation.host.send(wiring, item)
+
+
+def _stop(activation: Activation, address: Address) -> None:
+    replica = activation.host.actor(address)
+    if replica is not None:
+        replica.close()
+
+
+def _after(activation: Activation, argument: tuple[Replica, Context | None, float, Any]) -> None:
+    replica, context, delay_s, item = argument
+    activation.host.timer(activation.request, replica, context, delay_s, item)
+
+
+def _keep(activation: Activation, deferred: Deferred) -> None:
+    deferred.keep()
+
+
+def _answer_later(activation: Activation | None, argument: tuple[Deferred, Any]) -> None:
+    deferred, value = argument
+    deferred.answer(value)
+
+
+def _fail_later(activation: Activation | None, argument: tuple[Deferred, Exception]) -> None:
+    deferred, error = argument
+    deferred.refuse(error)
+
+
+# -- who waits for whom
+
+
+def needs_of(waiter: Any) -> list[list[Any]]:
+    """Return what a waiter needs, for `core.waits`. What can go on by itself, now or later, needs nothing."""
+    if isinstance(waiter, Activation):
+        return [[target] for target in waiter.waiting]
+    if isinstance(waiter, Ask):
+        return [[waiter.activation]] if waiter.activation is not None else _queued_at(waiter.replica, waiter)
+    if isinstance(waiter, Request):
+        return _pieces(waiter)
+    return []
+
+
+def _pieces(request: Request) -> list[list[Any]]:
+    """Return the pieces of work of a request that are suspended, or queued where it was last seen."""
+    known = 0
+    needs: list[list[Any]] = []
+    if request.details is not None:
+        for activation in request.details.activations:
+            known += 1
+            needs.append([activation])
+    held = len(request.progress.holders) if request.progress is not None else 0
+    if request.at is not None and request.outstanding() > known + held:
+        needs += _queued_at(request.at, request)
+    return needs
+
+
+def _queued_at(replica: Replica, waiter: Any) -> list[list[Any]]:
+    occupants = replica.occupants(waiter)
+    return [occupants] if occupants else []
+
+
+def _waiter_name(waiter: Any) -> str:
+    if isinstance(waiter, Activation):
+        return f"{waiter.replica.stream.name}/{waiter.replica.name} (request {waiter.request.root.id})"
+    return ""

@@ -1,0 +1,682 @@
+"""A host: one event loop, its run queue, and the life of the requests that begin here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, Protocol
+
+from actorflow import codec
+from actorflow.address import Address
+from actorflow.core.deadlines import NEVER, Deadlines
+from actorflow.envelope import Context, Frame
+from actorflow.errors import (
+    ActorflowError,
+    ActorGoneError,
+    CallDepthError,
+    HostStoppingError,
+    ItemBudgetError,
+    ReplicaFailedError,
+    SpawnLimitError,
+    TooManyRequestsError,
+    UnknownStreamError,
+    summary,
+)
+from actorflow.plan.app import AppPlan, unknown_stream
+from actorflow.plan.check import check
+from actorflow.plan.operator import Operator, Outcome, Restart
+from actorflow.runtime.activation import Activation
+from actorflow.runtime.asynchronous import AsyncReplica
+from actorflow.runtime.dead_letters import DeadLetters
+from actorflow.runtime.replica import SLICE_S, Replica
+from actorflow.runtime.request import CLEAN, RUNNING, ReplyQueue, Request
+from actorflow.runtime.return_path import ReturnStep
+from actorflow.runtime.steps import Node
+from actorflow.runtime.supervisor import Supervisor, needs_supervisor
+from actorflow.runtime.watchdog import Watchdog
+from actorflow.runtime.wiring import KINDS, Wiring
+
+log = logging.getLogger("actorflow.host")
+
+
+class Runnable(Protocol):
+    """What can stand in the run queue."""
+
+    def run(self, host: Host) -> None:
+        """Take a turn."""
+
+
+class Host:
+    """One host of an app, on the running event loop.
+
+    strict: every item goes through the codec between operators, as between hosts.
+    inline: a request may be processed on its caller's stack when the host is idle (off in the simulation, where the
+    order of turns is to be chosen by the seed). `chance` is the one source of randomness.
+    """
+
+    def __init__(
+        self,
+        app: AppPlan,
+        *,
+        name: str | None = None,
+        strict: bool = False,
+        inline: bool = True,
+        shuffle: bool = False,
+        watch: bool = True,
+        chance: random.Random | None = None,
+    ) -> None:
+        check(app)
+        self.app = app
+        self.limits = app.limits
+        self.loop = asyncio.get_running_loop()
+        self.chance = chance or random.Random()
+        self.incarnation = f"{name or app.name}-{self.chance.getrandbits(32):08x}"
+        self.name = name or app.name
+        self.strict = strict
+        self.inline = inline
+        self.shuffle = shuffle
+        self.clock: Callable[[], float] = time.perf_counter if inline else self.loop.time
+        self.breath = 0.0
+        # the run queue: `awake` says that a turn is under way or asked for
+        self.ready: deque[Runnable] = deque()
+        self.awake = False
+        self.activation = Activation(self)
+        self.emit = self.activation.out.append
+        self.working: Activation | None = None
+        self.turning = False
+        self.workers: dict[asyncio.Task[Any], Any] = {}
+        # what is alive
+        self.in_flight = 0
+        self.requests: dict[int, Request] = {}
+        self.bulk: dict[Request, None] = {}
+        self.actors: dict[int, Replica] = {}
+        self.dead_letters = DeadLetters(self)
+        self.stopping = self.draining = False
+        self._deadlines: Deadlines[Request] = Deadlines()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._idle: asyncio.Future[None] | None = None
+        self._count = 0
+        self._bulk_commits = 0
+        self._watchdog = Watchdog(self.loop, self.limits.blocked_after_s) if watch else None
+        self.wirings = {stream: Wiring(self, topology) for stream, topology in app.streams.items()}
+        self._supervisors = [
+            Supervisor(
+                self,
+                [replica for node in wiring.operators() for replica in node.replicas],
+                wiring.topology.restart,
+                wiring,
+            )
+            for wiring in self.wirings.values()
+        ]
+
+    # -- its own life
+
+    async def start(self) -> None:
+        """Run the start hooks of all operators.
+
+        Raises: ReplicaFailedError when one cannot be started.
+        """
+        if self._watchdog is not None:
+            self._watchdog.start()
+        try:
+            for supervisor in self._supervisors:
+                await supervisor.start()
+        except ReplicaFailedError:
+            await self.stop()
+            raise
+
+    async def drain(self, timeout_s: float = 30.0) -> bool:
+        """Take no new requests, finish those in flight, and stop. Return False when some had to be cancelled."""
+        self.draining = True
+        finished = True
+        if self.requests:
+            self._idle = self.loop.create_future()
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._idle
+            except TimeoutError:
+                finished = False
+        await self.stop()
+        return finished
+
+    async def stop(self) -> None:
+        """End at once: what is in flight is failed, every task is awaited, stop hooks run."""
+        self.draining = True
+        for request in list(self.requests.values()):
+            request.fail(HostStoppingError(f"host {self.name} stops", host=self.name))
+        for replica in list(self.actors.values()):
+            replica.close(at_once=True)
+        for _ in range(100):  # cancelled activations clean up; what they start ends too
+            if not self._tasks and not any(worker.activation.request is not None and _busy(worker)
+                                           for worker in self.workers.values()):  # fmt: skip
+                break
+            await asyncio.sleep(0 if _ < 50 else 0.01)
+        self.stopping = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        tasks = [*self.workers, *self._tasks]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        self.workers.clear()
+        for supervisor in reversed(self._supervisors):
+            await supervisor.stop()
+        if self._watchdog is not None:
+            self._watchdog.stop()
+            self._watchdog = None
+        self._turn()  # what was cancelled leaves its mailboxes
+
+    def run_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        """Run a coroutine in a task that the host owns: awaited at the end, its errors logged."""
+        task = self.loop.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task %r failed", task.get_name(), exc_info=error)
+
+    # -- clock and chance
+
+    def now_s(self) -> float:
+        """Return the event loop's clock, in seconds."""
+        return self.loop.time()
+
+    def next_number(self) -> int:
+        """Return the next number of a request, activation or actor."""
+        self._count += 1
+        return self._count
+
+    def soon(self, function: Callable[[Any], None], argument: Any) -> None:
+        """Call a function in the next turn."""
+        self.enqueue(_Call(function, argument))
+
+    # -- the run queue
+
+    def enqueue(self, runnable: Runnable) -> None:
+        """Give something a turn."""
+        self.ready.append(runnable)
+        if not self.awake:
+            self.wake()
+
+    def wake(self) -> None:
+        """Ask the event loop for a turn."""
+        self.awake = True
+        self.loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """Let replicas run until none is ready or the slice is over; then let the event loop breathe."""
+        ready, clock = self.ready, self.clock
+        until = clock() + SLICE_S
+        working, turning = self.working, self.turning
+        self.turning = True
+        try:
+            while ready:
+                if self.shuffle:
+                    ready.rotate(self.chance.randrange(len(ready)))
+                ready.popleft().run(self)
+                if clock() > until:
+                    break
+        except BaseException:
+            log.exception("a turn of host %s failed", self.name)
+            raise
+        finally:
+            self.working, self.turning = working, turning
+            if ready:
+                self.loop.call_soon(self._turn)
+            else:
+                self.awake = False
+
+    def working_activation(self) -> Activation | None:
+        """Return the activation whose code is running, if any."""
+        if self.turning:
+            return self.working
+        task = asyncio.current_task(self.loop)
+        worker = self.workers.get(task) if task is not None else None
+        return worker.activation if worker is not None else None
+
+    # -- requests
+
+    def stream(self, name: str) -> Wiring:
+        """Return a stream by name. Raises: UnknownStreamError."""
+        try:
+            return self.wirings[name]
+        except KeyError:
+            raise UnknownStreamError(unknown_stream(name, self.wirings), stream=name) from None
+
+    def begin(
+        self, wiring: Wiring, item: Any, timeout_s: float | None = None, attributes: Mapping[str, Any] | None = None
+    ) -> Request:
+        """Begin a request with one item and, when the host is idle, process it at once on the caller's stack.
+
+        Raises: HostStoppingError; TooManyRequestsError; ReplicaFailedError.
+        """
+        request = self.open(wiring, timeout_s, attributes)
+        self.enter(request, [item])
+        return request
+
+    def open(
+        self,
+        wiring: Wiring,
+        timeout_s: float | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        parent: Request | None = None,
+    ) -> Request:
+        """Make a request without any item yet.
+
+        Raises: HostStoppingError; TooManyRequestsError; ReplicaFailedError.
+        """
+        if (
+            wiring.in_flight >= wiring.in_flight_max
+            or self.in_flight >= self.limits.requests_per_host
+            or (self.draining and parent is None)
+            or wiring.failed is not None
+        ):
+            raise self._refusal(wiring)
+        request = Request(self, wiring, wiring.timeout_s if timeout_s is None else timeout_s, parent)
+        if attributes:
+            request.attributes_given = attributes
+        if wiring.replies == "many":
+            request.replies = ReplyQueue(request)
+        return request
+
+    def enter(self, request: Request, items: list[Any]) -> None:
+        """Let the first items of a request in."""
+        wiring = request.stream
+        counts, region = request.counts, wiring.entry_region
+        idle = self.inline and not self.awake
+        if idle:
+            self.awake = True  # what becomes ready is run below, without a turn of the event loop
+        counts[region] += 1  # nothing can complete before all of it is in
+        if wiring.always or wiring.sources:
+            for node in wiring.always:
+                node.begin(request)
+            for source in wiring.sources:
+                source.put(request, None, [request])
+        wiring.enter(request, None, items)
+        counts[region] -= 1
+        if not counts[region]:
+            request.settle()
+        if idle:
+            self._turn()
+        if not request.state:
+            self.register(request)
+
+    def register(self, request: Request) -> None:
+        """Note a request that did not end at once: now it has a deadline, and can be found and cancelled."""
+        request.registered = True
+        request.stream.in_flight += 1
+        self.in_flight += 1
+        self.requests[request.number] = request
+        if request.parent is None:
+            now_s = self.loop.time()
+            request.deadline_given = now_s + request.timeout_s
+            if request.timeout_s != NEVER and self._deadlines.add(request, request.timeout_s, now_s):
+                self._arm_sweeper()
+        else:
+            request.parent.more().children[request] = None
+
+    def ended(self, request: Request) -> None:
+        """Forget a request that has ended."""
+        if request.registered:
+            request.stream.in_flight -= 1
+            self.in_flight -= 1
+            del self.requests[request.number]
+            if request.parent is None:
+                self._deadlines.discard(request, request.timeout_s)
+            elif request.parent.details is not None:
+                request.parent.details.children.pop(request, None)
+            if self._idle is not None and not self.requests and not self._idle.done():
+                self._idle.set_result(None)
+        if request.parent is not None and request.committed:
+            request.parent.committed = True
+        if request.bulk:
+            self.bulk.pop(request, None)
+
+    async def answer(self, request: Request) -> Any:
+        """Await the end of a request and return its reply; cancelling the wait cancels the request.
+
+        Raises: what the request failed with.
+        """
+        if request.state == RUNNING and not request.answered:
+            request.future = self.loop.create_future()
+            try:
+                await request.future
+            except asyncio.CancelledError:
+                request.cancel("its caller was cancelled")
+                raise
+        if request.error is not None:
+            raise request.error
+        return request.value
+
+    def _refusal(self, wiring: Wiring) -> ActorflowError:
+        if wiring.failed is not None:
+            return ReplicaFailedError(str(wiring.failed), stream=wiring.name, host=self.name, retryable=True)
+        if self.draining:
+            return HostStoppingError(f"host {self.name} drains and takes no new requests", host=self.name)
+        if wiring.in_flight >= wiring.in_flight_max:
+            where, limit, way = f"stream {wiring.name}", wiring.in_flight_max, "in_flight= on the stream"
+        else:
+            where, limit, way = f"host {self.name}", self.limits.requests_per_host, "Limits(requests_per_host=…)"
+        return TooManyRequestsError(
+            f"{where} has {limit} requests in flight, its limit; try again later, or raise {way}",
+            stream=wiring.name,
+            host=self.name,
+        )
+
+    def _arm_sweeper(self) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self._sweeper = self.loop.call_at(self._deadlines.next_s, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeper = None
+        now_s = self.loop.time()
+        for request in self._deadlines.due(now_s):
+            if request.idle_since_s is not None and now_s < request.idle_since_s + request.timeout_s:
+                self._deadlines.add(request, request.timeout_s, now_s)
+            else:
+                request.expire()
+        if self._deadlines.next_s != NEVER:
+            self._arm_sweeper()
+
+    # -- what activations ask for
+
+    def call(self, activation: Activation, wiring: Wiring, item: Any) -> Request:
+        """Begin a child request of an activation."""
+        parent = activation.request
+        if parent.state:  # an `on_reply` after the end: it compensates in a request of its own
+            return self.begin(wiring, item, self.limits.unwind_timeout_s)
+        child = self._child(parent, wiring)
+        child.caller = activation
+        self.enter(child, [codec.handed_over(item)] if self.strict else [item])
+        return child
+
+    def call_for(self, parent: Request, wiring: Wiring, item: Any, ended: Callable[[Request], None]) -> None:
+        """Begin a child request for a step; `ended` is called when it ends.
+
+        Raises: CallDepthError, TooManyRequestsError and the like.
+        """
+        child = self._child(parent, wiring)
+        child.on_end = ended
+        self.enter(child, [codec.handed_over(item)] if self.strict else [item])
+
+    def _child(self, parent: Request, wiring: Wiring) -> Request:
+        if parent.depth >= self.limits.call_depth:
+            raise CallDepthError(
+                f"request {parent.root.id} nests child requests {parent.depth} deep (limit); the innermost calls "
+                f"{wiring.name}; end the recursion earlier, or raise Limits(call_depth=…)",
+                stream=wiring.name,
+                request_id=parent.root.id,
+            )
+        if parent.details is not None and len(parent.details.children) >= self.limits.children_per_request:
+            raise TooManyRequestsError(
+                f"request {parent.id} has {len(parent.details.children)} child requests open (limit); await some of "
+                "them first, or raise Limits(children_per_request=…)",
+                stream=wiring.name,
+                request_id=parent.id,
+                retryable=False,
+            )
+        return self.open(wiring, parent.timeout_s, None, parent)
+
+    def send(self, wiring: Wiring, item: Any) -> Request | None:
+        """Begin a request that nobody waits for; what it ends badly with becomes a dead letter."""
+        try:
+            request = self.open(wiring)
+        except ActorflowError as error:
+            self.dead_letters.add(Request(self, wiring, 0.0), error, item=item)
+            return None
+        self.detach(request)
+        self.enter(request, [codec.handed_over(item)] if self.strict else [item])
+        return request
+
+    def detach(self, request: Request) -> None:
+        """Let a request end without anybody waiting: an error becomes a dead letter."""
+        request.on_end = self._sent_ended
+        request.replies = None
+
+    def find(self, request_id: str) -> Request | None:
+        """Return a request in flight by its id."""
+        incarnation, _, number = request_id.rpartition(".")
+        if incarnation != self.incarnation or not number.isdecimal():
+            return None
+        return self.requests.get(int(number))
+
+    def _sent_ended(self, request: Request) -> None:
+        if request.error is not None:
+            self.dead_letters.add(request, request.error)
+
+    def replay(self, node: Node, item: Any) -> Request:
+        """Begin a request without an answer whose item enters at a given step."""
+        request = self.open(node.stream)
+        request.answered = True
+        request.replies = None
+        request.counts[node.stream.entry_region] += 1
+        node.put(request, None, [item])
+        request.counts[node.stream.entry_region] -= 1
+        request.settle()
+        if not request.state:
+            self.register(request)
+        return request
+
+    def tell(self, request: Request, address: Address, item: Any) -> None:
+        """Deliver an item to an actor; one that has ended leaves a dead letter."""
+        if self.strict:
+            item = codec.handed_over(item)
+        replica = address.local
+        if replica is None or replica.closing:
+            replica = self.actor(address)
+            if replica is None:
+                error = ActorGoneError(f"{address} has ended; told {summary(item)}", operator=address.name)
+                self.dead_letters.add(request, error, item=item)
+                return
+        if not request.state:
+            replica.tell(request, item)
+
+    def actor(self, address: Address) -> Replica | None:
+        """Return the actor at an address, or None when it has ended."""
+        if address.__class__ is not Address:
+            raise TypeError(f"{summary(address)} is not an address; spawn() returns one")
+        replica = self.actors.get(address.number) if address.host == self.incarnation else None
+        return None if replica is None or replica.closing else replica
+
+    def spawn(
+        self,
+        activation: Activation,
+        operator: type[Operator],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        detached: bool,
+    ) -> Replica:
+        """Create an actor where an activation works. Raises: SpawnLimitError."""
+        request = activation.request
+        actors = request.more().actors
+        if len(actors) >= self.limits.actors_per_request or len(self.actors) >= 10 * self.limits.actors_per_request:
+            raise SpawnLimitError(
+                f"request {request.id} has {len(actors)} actors alive (limit {self.limits.actors_per_request}); "
+                "stop some, or raise Limits(actors_per_request=…)",
+                stream=request.stream.name,
+                request_id=request.id,
+            )
+        node = activation.replica.node.actor_node(operator)
+        op = operator(*args, **kwargs)
+        op._activation = self.activation
+        if node.kind != "async":
+            op.__dict__["emit"] = self.emit
+        number = self.next_number()
+        replica = KINDS[node.kind](self, node, op, number)
+        replica.address = Address(self.incarnation, number, operator.__name__, replica)
+        self.actors[number] = replica
+        if not detached:
+            actors[number] = replica
+            replica.owner = request
+        if needs_supervisor(operator):
+            self._start_actor(replica, operator, args, kwargs)
+        return replica
+
+    def _start_actor(
+        self, replica: Replica, operator: type[Operator], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        node = _Remade(replica.node, operator, args, kwargs)
+        replica.node = node  # type: ignore[assignment] # the same node, but it makes this very actor again
+        supervisor = Supervisor(self, [replica], operator.restart or Restart(), None)
+        if hasattr(operator, "start"):
+            replica.pause()
+            self.run_task(self._run_start(supervisor, replica), f"start of {replica.name}")
+
+    async def _run_start(self, supervisor: Supervisor, replica: Replica) -> None:
+        try:
+            await supervisor.start()
+        except ReplicaFailedError as error:
+            if replica.owner is not None:
+                replica.owner.fail(error)
+            replica.close(at_once=True)
+        else:
+            replica.resume()
+
+    def actor_ended(self, replica: Replica) -> None:
+        """Forget an actor; its `stop` hook runs."""
+        assert replica.address is not None
+        number = replica.address.number
+        if self.actors.pop(number, None) is None:
+            return
+        owner = replica.owner
+        if owner is not None and owner.details is not None:
+            owner.details.actors.pop(number, None)
+        replica.address.local = None
+        if isinstance(replica, AsyncReplica):
+            replica.retire_idle()
+        if hasattr(replica.op, "stop"):
+            supervisor = replica.supervisor or Supervisor(self, [replica], Restart(), None)
+            self.run_task(supervisor.stop(), f"stop of {replica.name}")
+
+    def timer(self, request: Request, replica: Replica, context: Context | None, delay_s: float, item: Any) -> None:
+        """Have a replica process an item later; until then it is a hold of the request."""
+        if request.state:
+            return
+        region = replica.region_of(request)
+        request.counts[region] += 1
+        timers = request.more().timers
+
+        def due() -> None:
+            del timers[handle]
+            if not replica.closing:
+                replica.put(request, context, [item])
+            request.release(region)
+
+        handle = self.loop.call_later(delay_s, due)
+        timers[handle] = region
+
+    # -- ways back and ends
+
+    def send_back(
+        self, request: Request, frame: Frame, *, value: Any = None, error: ActorflowError | None = None
+    ) -> None:
+        """Send a reply or an error through the return stack."""
+        if not request.state:
+            self.enqueue(ReturnStep(request, frame, Outcome(value, error)))
+
+    def unwind_rest(self, request: Request, frames: Iterable[Frame]) -> None:
+        """Tell the frames that no reply has passed that their request has failed, newest first."""
+        if request.error is not None:
+            for frame in reversed(list(frames)):
+                self.enqueue(ReturnStep(request, frame, Outcome(error=request.error), told=True))
+
+    def note_failure(self, replica: Replica, request: Request, item: Any, cause: BaseException) -> None:
+        """Keep what can no longer be told to anybody."""
+        error = replica.node.error_of(replica, request, item, cause)
+        self.dead_letters.add(request, error, item=item)
+
+    def fail_stream(self, wiring: Wiring, error: ActorflowError) -> None:
+        """End every request that is in flight in a stream, and refuse new ones."""
+        wiring.failed = error
+        for request in [each for each in self.requests.values() if each.stream is wiring]:
+            request.fail(ReplicaFailedError(str(error), stream=wiring.name, host=self.name))
+
+    def check_budget(self) -> None:
+        """Enforce the host's item budget, looked at every few large commits: the largest request fails."""
+        self._bulk_commits += 1
+        if self._bulk_commits & 15:
+            return
+        held = {request: request.outstanding() for request in self.bulk}
+        total = sum(held.values())
+        if total > self.limits.items_per_host and held:
+            largest = max(held, key=lambda request: held[request])
+            largest.fail(
+                ItemBudgetError(
+                    f"host {self.name} has {total} items outstanding (limit {self.limits.items_per_host}); request "
+                    f"{largest.id} of stream {largest.stream.name} holds most, {held[largest]}",
+                    stream=largest.stream.name,
+                    host=self.name,
+                )
+            )
+
+    def close_generator(self, generator: Any, replica: Replica) -> None:
+        """Close a generator that nobody wants more of; what it raises is logged."""
+        try:
+            generator.close()
+        except Exception:
+            log.exception("%s/%s raised when its generator was closed", replica.stream.name, replica.name)
+
+    def feed(self, wiring: Wiring, timeout_s: float | None, attributes: Mapping[str, Any] | None) -> Request:
+        """Begin a request whose items will follow; its input is a hold until `fed`."""
+        request = self.open(wiring, timeout_s, attributes)
+        request.make_bulk(CLEAN)
+        request.counts[wiring.entry_region] += 1
+        self.enter(request, [])
+        return request
+
+    def feed_items(self, request: Request, items: list[Any]) -> None:
+        """Let further items of a fed request in."""
+        if not request.state:
+            request.stream.enter(request, None, items)
+
+    def fed(self, request: Request) -> None:
+        """Note that no more items will follow."""
+        request.release(request.stream.entry_region)
+
+
+class _Call:
+    """A function call in the run queue."""
+
+    __slots__ = ("_argument", "_function")
+
+    def __init__(self, function: Callable[[Any], None], argument: Any) -> None:
+        self._function = function
+        self._argument = argument
+
+    def run(self, host: Host) -> None:
+        self._function(self._argument)
+
+
+class _Remade:
+    """An actor's node that makes the same actor again when it is restarted."""
+
+    def __init__(self, node: Any, operator: type[Operator], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._node = node
+        self._made = (operator, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._node, name)
+
+    def make(self) -> Operator:
+        operator, args, kwargs = self._made
+        op = operator(*args, **kwargs)
+        host = self._node.stream.host
+        op._activation = host.activation
+        if self._node.kind != "async":
+            op.__dict__["emit"] = host.emit
+        return op
+
+
+def _busy(worker: Any) -> bool:
+    return worker.activation in (worker.activation.request.details.activations if
+                                 worker.activation.request.details is not None else ())  # fmt: skip

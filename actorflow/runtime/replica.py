@@ -1,0 +1,614 @@
+"""Replicas: actors with a mailbox. This is the hot room: few operations per envelope, each liberty explained.
+
+A mailbox has two lanes. The *quick* lane is a list that fills while another is drained (cheaper than a deque, and an
+idle actor costs one empty list). The *bulk* lane keeps one queue per large request and serves them in turn. After the
+quick envelopes that were there, one envelope of the bulk lane follows, so that neither delays the other for long. A
+request changes to the bulk lane only while nothing of it waits anywhere, and stays there, so its order is kept.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from operator import length_hint
+from typing import TYPE_CHECKING, Any
+
+from actorflow.address import Address
+from actorflow.envelope import Context, Frame
+from actorflow.errors import MailboxFullError, TooManyRepliesError
+from actorflow.plan.operator import ItemError, Operator
+from actorflow.runtime.request import MIXED, Request
+
+if TYPE_CHECKING:
+    from actorflow.runtime.host import Host
+    from actorflow.runtime.supervisor import Supervisor
+    from actorflow.runtime.wiring import OperatorNode, Wiring
+
+PACE_MIN, PACE_MAX = 1, 256
+SLICE_S = 0.0002
+"""Longest turn of one replica before others have theirs: 200 µs keeps full throughput at small delays."""
+
+MANY = 64
+"""Items from one activation that make a request a large one."""
+
+Queue = deque[tuple[Context | None, list[Any], Iterator[Any] | None]]
+
+
+class Replica:
+    """One running copy of an operator, or an actor: its mailbox, and the walk through it.
+
+    `work` is what subclasses do with one envelope. `region` counts what waits here (and what is held or under way,
+    since an operator that has no end of input shares one region for both).
+    """
+
+    __slots__ = (
+        "address", "bulk", "closing", "failures", "host", "index", "node", "op", "owner", "pace", "parked", "paused",
+        "quick", "region", "rest", "scheduled", "stream", "supervisor",
+    )  # fmt: skip
+
+    def __init__(self, host: Host, node: OperatorNode, op: Operator, index: int = 0) -> None:
+        self.host = host
+        self.node = node
+        self.stream: Wiring = node.stream
+        self.op = op
+        self.index = index
+        self.region = node.region
+        self.quick: list[tuple[Request, Context | None, list[Any]]] = []
+        self.rest: Iterator[tuple[Request, Context | None, list[Any]]] = _NOTHING
+        self.bulk: dict[Request, Queue] | None = None
+        self.parked: dict[Request, Queue] | None = None
+        self.scheduled = False
+        self.paused = False
+        self.closing = False
+        self.pace = PACE_MIN
+        self.address: Address | None = None
+        self.owner: Request | None = None  # the request that an actor ends with
+        self.supervisor: Supervisor | None = None
+        self.failures: Any = None
+
+    @property
+    def name(self) -> str:
+        """Return how messages call it: the operator's name, with the replica's or actor's number."""
+        if self.address is not None:
+            return f"{self.address.name}#{self.address.number}"
+        return f"{self.node.name}[{self.index}]" if self.node.replica_count > 1 else self.node.name
+
+    # -- the mailbox
+
+    def put(self, request: Request, context: Context | None, items: list[Any]) -> None:
+        """Count an envelope and let it wait its turn. Never blocks; the list belongs to the mailbox from now on."""
+        request.counts[self.region if request.stream is self.stream else request.stream.entry_region] += len(items)
+        if request.bulk:
+            self._put_bulk(request, context, items)
+        else:
+            self.quick.append((request, context, items))
+        if not self.scheduled:
+            self.schedule()
+
+    def tell(self, request: Request, item: Any) -> None:
+        """Put one item without context; items of one request that follow one another share an envelope."""
+        quick = self.quick
+        if request.bulk:
+            self.put(request, None, [item])
+            return
+        request.counts[self.region if request.stream is self.stream else request.stream.entry_region] += 1
+        if quick and (last := quick[-1])[0] is request and last[1] is None:
+            last[2].append(item)
+        else:
+            quick.append((request, None, [item]))
+            if len(quick) > self.node.mailbox_envelopes:
+                self._refuse(request)
+        if not self.scheduled:
+            self.schedule()
+
+    def _put_bulk(self, request: Request, context: Context | None, items: list[Any]) -> None:
+        if self.parked is not None and request in self.parked:
+            self.parked[request].append((context, items, None))
+            return
+        if self.bulk is None:
+            self.bulk = {}
+        queue = self.bulk.get(request)
+        if queue is None:
+            queue = self.bulk[request] = deque()
+            if request.bulk == MIXED:
+                self.quick = _moved(request, self.quick, queue)  # what came earlier stays before what comes now
+        elif queue[-1][2] is None and queue[-1][0] is context and len(queue[-1][1]) < self.host.limits.batch_items:
+            queue[-1][1].extend(items)
+            return
+        queue.append((context, items, None))
+
+    def _refuse(self, request: Request) -> None:
+        limit = self.node.mailbox_envelopes
+        request.fail(
+            MailboxFullError(
+                f"mailbox of {self.stream.name}/{self.name} on host {self.host.name} is full ({limit} envelopes); "
+                "slow the source, or raise mailbox_envelopes= on the operator",
+                stream=self.stream.name,
+                operator=self.name,
+                host=self.host.name,
+            )
+        )
+
+    def schedule(self) -> None:
+        """Ask the host for a turn."""
+        self.scheduled = True
+        if self.paused:
+            return  # whoever resumes it schedules it
+        host = self.host
+        host.ready.append(self)
+        if not host.awake:
+            host.wake()
+
+    def depth(self) -> int:
+        """Return the number of envelopes that wait here."""
+        waiting = len(self.quick) + length_hint(self.rest)
+        for lane in (self.bulk, self.parked):
+            waiting += sum(map(len, lane.values())) if lane else 0
+        return waiting
+
+    def pause(self) -> None:
+        """Keep what comes until `resume`."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self.paused = False
+        if self.scheduled or self.depth():
+            self.schedule()
+
+    def region_of(self, request: Request) -> int:
+        """Return where work of a request here is counted: a request of another stream has no operator here."""
+        return self.region if request.stream is self.stream else request.stream.entry_region
+
+    # -- a turn
+
+    def run(self, host: Host) -> None:
+        """Work through the mailbox until it is empty or the time slice is over."""
+        clock = host.clock
+        began = clock()
+        host.working = host.activation
+        left = pace = self.pace
+        while not self.paused:
+            rest = self.rest
+            for request, context, items in rest:
+                count = len(items)
+                if request.state:
+                    self._drop(request, items)
+                elif count > pace:
+                    self.rest = chain(((request, context, items[pace:]),), rest)
+                    count = pace
+                    self.work(request, context, items[:pace])
+                else:
+                    self.work(request, context, items)
+                left -= count
+                if left <= 0:
+                    pace = left = self._new_pace(began, clock())
+                    if not pace:
+                        host.ready.append(self)
+                        return
+                if self.rest is not rest:
+                    break  # the order of what is left has changed
+            else:
+                if self.bulk and self._serve_bulk():
+                    pace = left = self._new_pace(began, clock())
+                    if not pace:
+                        host.ready.append(self)
+                        return
+                if self.quick:
+                    self.rest = iter(self.quick)
+                    self.quick = []
+                elif not self.bulk:
+                    self.scheduled = False
+                    if self.closing:
+                        self._end()
+                    return
+
+    def _new_pace(self, began: float, now: float) -> int:
+        """Return how many items may pass until the clock is read again; 0 when the slice is over.
+
+        Reading the clock per item costs as much as a short item; the pace doubles while items are quick.
+        """
+        spent = now - began
+        if spent > SLICE_S:
+            self.pace = max(self.pace >> 2, PACE_MIN)
+            return 0
+        if spent * 4 < SLICE_S:
+            self.pace = min(self.pace * 2, PACE_MAX)
+        return self.pace
+
+    def _serve_bulk(self) -> bool:
+        """Serve one envelope of the request whose turn it is; return whether there was one."""
+        bulk = self.bulk
+        assert bulk is not None
+        request = next(iter(bulk))
+        queue = bulk.pop(request)
+        if request.state:
+            self._drop_queue(request, queue)
+            return True
+        context, items, generator = queue.popleft()
+        if len(items) > PACE_MAX:
+            queue.appendleft((context, items[PACE_MAX:], None))
+            items = items[:PACE_MAX]
+        # the queue goes back before work begins: what arrives meanwhile must stay behind what waits
+        if queue:
+            bulk[request] = queue
+        if generator is None:
+            self.work(request, context, items)
+        else:
+            self.go_on(request, context, items, generator)
+        return True
+
+    def go_on(self, request: Request, context: Context | None, items: list[Any], generator: Iterator[Any]) -> None:
+        """Continue a generator that was set aside; only replicas of generators do."""
+        raise NotImplementedError
+
+    def set_aside(self, request: Request, context: Context | None, items: list[Any], generator: Iterator[Any]) -> None:
+        """Keep a generator that is not finished, before all else of its request; parked when the request is full."""
+        if self.bulk is None:
+            self.bulk = {}
+        queue = self.bulk.pop(request, None) or deque()
+        if not request.bulk:
+            request.make_bulk(MIXED)
+            self.rest = iter(_moved(request, self.rest, queue))
+            self.quick = _moved(request, self.quick, queue)
+        queue.appendleft((context, items, generator))
+        if request.crowded():
+            if self.parked is None:
+                self.parked = {}
+            self.parked[request] = queue
+            request.more().parked[self] = None
+        else:
+            self.bulk[request] = queue
+
+    def unpark(self, request: Request) -> None:
+        """Let a parked request go on."""
+        queue = self.parked.pop(request, None) if self.parked else None
+        if queue is not None:
+            assert self.bulk is not None
+            self.bulk[request] = queue
+            if not self.scheduled:
+                self.schedule()
+
+    def _drop(self, request: Request, items: list[Any]) -> None:
+        """Forget an envelope of a request that has ended."""
+        request.counts[self.region_of(request)] -= len(items)
+
+    def _drop_queue(self, request: Request, queue: Queue) -> None:
+        for _, items, generator in queue:
+            if generator is not None:
+                self.host.close_generator(generator, self)
+            self._drop(request, items)
+
+    def finished(self, request: Request, count: int) -> None:
+        """Count items as consumed. What came of them was counted before, so the count cannot touch zero too early."""
+        counts = request.counts
+        region = self.region if request.stream is self.stream else request.stream.entry_region
+        counts[region] -= count
+        if not counts[region] and not request.state:
+            request.settle()
+        if request.bulk:
+            request.relieve()
+
+    def hand_on(self, request: Request, context: Context | None, out: list[Any], taken: int) -> None:
+        """Give what came of `taken` items to what follows; `out` is emptied, its copy belongs to the receiver."""
+        items = out[:]
+        out.clear()
+        if len(items) > MANY:
+            request.grow(len(items), taken)
+        request.committed = True
+        if request.stream is not self.stream:
+            self._no_way_on(request, items)
+            return
+        self.node.hand_on(request, context, items)
+
+    def _no_way_on(self, request: Request, items: list[Any]) -> None:
+        """Refuse what an actor emits for a request of a stream that it is no part of."""
+        self.failed(
+            request,
+            None,
+            items[0],
+            TypeError(
+                f"{self.name} belongs to stream {self.stream.name} and cannot emit into {request.stream.name}: "
+                "answer an ask, or tell an address"
+            ),
+        )
+
+    def work(self, request: Request, context: Context | None, items: list[Any]) -> None:
+        """Process the items of an envelope and count them as consumed."""
+        raise NotImplementedError
+
+    def failed(self, request: Request, context: Context | None, item: Any, cause: BaseException) -> None:
+        """Do with a failed item what its operator declares."""
+        if context is not None and context.ask is not None:
+            context.ask.fail(self.node.error_of(self, request, item, cause))
+        else:
+            self.node.failed(self, request, context, item, cause)
+        supervisor = self.supervisor
+        if supervisor is not None:
+            supervisor.activation_failed(self, cause)
+
+    # -- what others ask of it
+
+    def occupants(self, waiter: Any) -> list[Any]:
+        """Return the activations that all must wait for to get a place here; empty when there is a place."""
+        return []
+
+    def frames(self, context: Context | None, item: Any, request: Request) -> Context:
+        """Return the context of what comes of an item when this operator wants to see the reply."""
+        below = context.frames if context is not None else None
+        frame = Frame(self, item, below)
+        request.more().frames[frame] = None
+        return Context(frame)
+
+    def close(self, *, at_once: bool = False) -> None:
+        """End this actor: when its mailbox is empty, or at once."""
+        self.closing = True
+        if at_once:
+            for request, _, items in chain(self.rest, self.quick):
+                self._drop(request, items)
+            self.rest, self.quick = _NOTHING, []
+            for lane in (self.bulk, self.parked):
+                for request, queue in (lane or {}).items():
+                    self._drop_queue(request, queue)
+            self.bulk = self.parked = None
+            self._end()
+        elif not self.scheduled and not self.busy():
+            self._end()
+
+    def busy(self) -> bool:
+        """Return whether an activation is suspended here."""
+        return False
+
+    def _end(self) -> None:
+        self.host.actor_ended(self)
+
+
+_NOTHING: Iterator[Any] = iter(())
+
+
+def _moved(request: Request, lane: Iterable[Any], queue: Queue) -> list[Any]:
+    """Move the envelopes of a request from a quick lane to the end of its queue; return the others."""
+    others = []
+    for envelope in lane:
+        if envelope[0] is request:
+            queue.append((envelope[1], envelope[2], None))
+        else:
+            others.append(envelope)
+    return others
+
+
+class PlainReplica(Replica):
+    """A replica whose `process` is a plain function: called straight from the host's run queue."""
+
+    __slots__ = ()
+
+    def work(self, request: Request, context: Context | None, items: list[Any]) -> None:
+        if context is not None or self.node.returns:
+            for item in items:
+                self._work_apart(request, context, item)
+            self.finished(request, len(items))
+            return
+        activation = self.host.activation
+        activation.request = request
+        activation.context = None
+        activation.replica = self
+        out = activation.out
+        effects = activation.effects
+        process = self.op.process
+        ahead = iter(items)
+        mark = 0
+        while True:
+            try:
+                for item in ahead:
+                    result = process(item)
+                    if result is not None:
+                        out.append(result)
+                    if effects:
+                        activation.commit()
+                    mark = len(out)
+                break
+            except Exception as error:
+                # the iterator knows which item it was, so the loop need not count
+                failed = items[len(items) - length_hint(ahead) - 1]
+                del out[mark:]
+                activation.forget()
+                self.failed(request, None, failed, error)
+                if request.state or self.paused:
+                    self._set_back(request, ahead)
+                    if request.state:
+                        out.clear()
+                    break
+        if out:
+            self.hand_on(request, None, out, len(items))
+        self.finished(request, len(items))
+
+    def _set_back(self, request: Request, ahead: Iterable[Any]) -> None:
+        """Keep the items that a restart found unprocessed (they are counted anew, since the envelope is done)."""
+        if not request.state and (left := list(ahead)):
+            request.counts[self.region_of(request)] += len(left)
+            self.rest = chain(((request, None, left),), self.rest)
+
+    def _work_apart(self, request: Request, context: Context | None, item: Any) -> None:
+        """Process one item that is asked for, or whose reply comes back through here."""
+        if request.state:
+            return
+        activation = self.host.activation
+        activation.request = request
+        activation.context = context
+        activation.replica = self
+        ask = context.ask if context is not None else None
+        if self.node.returns and ask is None:
+            context = self.frames(context, item, request)
+        try:
+            result = self.op.process(item)
+        except Exception as error:
+            activation.abort()
+            self.failed(request, context, item, error)
+            return
+        if ask is None and result is not None:
+            activation.out.append(result)
+        answered = activation.answered or activation.deferred
+        activation.deferred = activation.answered = False
+        if activation.effects:
+            activation.commit()
+        if activation.out:
+            self.hand_on(request, context if ask is None else _below(context), activation.out, 1)
+        if ask is not None and not answered:
+            ask.reply(result)
+
+
+class BatchReplica(PlainReplica):
+    """A replica whose `process_batch` takes the items of an envelope as one activation."""
+
+    __slots__ = ()
+
+    def work(self, request: Request, context: Context | None, items: list[Any]) -> None:
+        activation = self.host.activation
+        activation.request = request
+        activation.context = context
+        activation.replica = self
+        out = activation.out
+        ask = context.ask if context is not None else None
+        if self.node.returns and ask is None:
+            context = self.frames(context, items, request)
+        try:
+            results = self.op.process_batch(items)  # type: ignore[attr-defined] # checked before start
+            results = [] if results is None else list(results)
+        except Exception as error:
+            activation.abort()
+            for item in items:
+                self.failed(request, context, item, error)
+                if request.state:
+                    break
+            self.finished(request, len(items))
+            return
+        fine = [result for result in results if type(result) is not ItemError and result is not None]
+        answered = activation.answered or activation.deferred
+        activation.deferred = activation.answered = False
+        if activation.effects:
+            activation.commit()
+        for item, result in zip(items, results, strict=False):
+            if type(result) is ItemError and not request.state:
+                self.failed(request, context, item, result.error)
+        if ask is not None:
+            if not answered:
+                ask.reply(fine[0] if fine else None)
+        else:
+            out.extend(fine)
+        if out and not request.state:
+            self.hand_on(request, context if ask is None else _below(context), out, len(items))
+        out.clear()
+        self.finished(request, len(items))
+
+
+class GeneratorReplica(Replica):
+    """A replica whose `process` is a generator: what it yields goes on batch by batch, paused when there is too much."""
+
+    __slots__ = ()
+
+    def work(self, request: Request, context: Context | None, items: list[Any]) -> None:
+        for index, item in enumerate(items):
+            if request.state:
+                break
+            inner = context
+            if context is not None and context.ask is not None:
+                self._answer_all(request, context, item)
+                continue
+            if self.node.returns:
+                inner = self.frames(context, item, request)
+            if not self._pull(request, inner, item, iter(self.op.process(item)), items[index + 1 :]):
+                self.finished(request, index)  # the item at hand and those after it are kept, and counted, as they are
+                return
+        self.finished(request, len(items))
+
+    def go_on(self, request: Request, context: Context | None, items: list[Any], generator: Iterator[Any]) -> None:
+        item, later = items[0], items[1:]
+        if not self._pull(request, context, item, generator, later):
+            return
+        self.finished(request, 1)
+        if later and not request.state:
+            below = _below(context) if self.node.returns else context
+            self.work(request, below, later)
+        elif later:
+            self._drop(request, later)
+
+    def _pull(
+        self, request: Request, context: Context | None, item: Any, generator: Iterator[Any], later: list[Any]
+    ) -> bool:
+        """Pull batches until the generator ends (True), or set it aside (False)."""
+        host = self.host
+        activation = host.activation
+        out = activation.out
+        batch = host.limits.batch_items
+        began = host.clock()
+        while True:
+            activation.request = request
+            activation.context = context
+            activation.replica = self
+            try:
+                # a batch passes through a list of its own, so that emits and yields keep their order
+                pulled = 0
+                for value in islice(generator, batch):
+                    if value is not None:
+                        out.append(value)
+                    pulled += 1
+            except Exception as error:
+                activation.abort()
+                self.failed(request, context, item, error)
+                return True
+            if activation.effects:
+                activation.commit()
+            if out and not request.state:
+                self.hand_on(request, context, out, 1)
+            out.clear()
+            if pulled < batch:
+                return True
+            if request.state:
+                host.close_generator(generator, self)
+                return True
+            if request.crowded() or host.clock() - began > SLICE_S:
+                self.set_aside(request, context, [item, *later], generator)
+                return False
+
+    def _answer_all(self, request: Request, context: Context, item: Any) -> None:
+        """Answer an ask with the one value that the generator yields."""
+        activation = self.host.activation
+        activation.request, activation.context, activation.replica = request, context, self
+        try:
+            values = list(islice((value for value in self.op.process(item) if value is not None), 2))
+            if len(values) > 1:
+                raise TooManyRepliesError(f"{self.name} was asked once and yielded more than one answer")
+        except Exception as error:
+            activation.abort()
+            self.failed(request, context, item, error)
+            return
+        answered = activation.answered or activation.deferred
+        activation.deferred = activation.answered = False
+        if activation.effects:
+            activation.commit()
+        if activation.out:
+            self.hand_on(request, _below(context), activation.out, 1)
+        if not answered:
+            context.ask.reply(values[0] if values else None)
+
+
+def _below(context: Context | None) -> Context | None:
+    """Return the context without its ask, and without its newest frame."""
+    if context is None or context.frames is None or context.frames.below is None:
+        return None
+    return Context(context.frames.below)
+
+
+def behaviour(operator: Any) -> str:
+    """Return what kind of replica an operator needs: plain, batch, generator, or async."""
+    process = getattr(operator, "process", None)
+    if process is None:
+        batch = getattr(operator, "process_batch", None)
+        return "async" if inspect.iscoroutinefunction(batch) else "batch"
+    if inspect.iscoroutinefunction(process) or inspect.isasyncgenfunction(process):
+        return "async"
+    return "generator" if inspect.isgeneratorfunction(process) else "plain"
+
+

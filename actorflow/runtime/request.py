@@ -1,0 +1,409 @@
+"""A request at its home: the header that all its envelopes share, its counts, and how it ends.
+
+Creating one is on the path of every ask, so what most requests never have (folds, actors, children, streamed replies)
+lives in `Details`, made when first needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from actorflow.core.progress import COMPLETE, Progress
+from actorflow.envelope import Frame
+from actorflow.errors import (
+    ActorflowError,
+    DeadlineExceededError,
+    ItemBudgetError,
+    NoReplyError,
+    RequestCancelledError,
+    TooManyRepliesError,
+)
+
+if TYPE_CHECKING:
+    from actorflow.runtime.activation import Activation
+    from actorflow.runtime.host import Host
+    from actorflow.runtime.replica import Replica
+    from actorflow.runtime.wiring import Wiring
+
+RUNNING, REPLIED, FAILED = 0, 1, 2
+QUICK, CLEAN, MIXED = 0, 1, 2
+
+UNSET: Any = object()
+_NO_ATTRIBUTES: Mapping[str, Any] = {}
+
+
+class Details:
+    """What only some requests have.
+
+    folds: state by node number.   frames: return frames not yet passed.   activations: those suspended in `await`.
+    children: open child requests.   actors: live actors by number.   timers: handles of timers not yet due.
+    parked: replicas that hold back a generator of this request until items have been consumed.
+    feeds: inputs that wait for room.   releases: callbacks for what ends with the request.
+    """
+
+    __slots__ = (
+        "activations", "actors", "children", "feeds", "folds", "frames", "parked", "releases", "timers",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.folds: dict[int, Any] = {}
+        self.frames: dict[Frame, None] = {}
+        self.activations: dict[Activation, None] = {}
+        self.children: dict[Request, None] = {}
+        self.actors: dict[int, Replica] = {}
+        self.timers: dict[Any, int] = {}
+        self.parked: dict[Replica, None] = {}
+        self.feeds: deque[asyncio.Future[None]] = deque()
+        self.releases: list[Callable[[], None]] = []
+
+
+class Request:
+    """One run of a stream: the unit of progress, deadline, cancellation and answer.
+
+    state: RUNNING until it has ended, then REPLIED or FAILED; it never changes again.
+    counts: items and holds that are not finished, per region (see `core.progress`).
+    bulk: its envelopes take the bulk lane of mailboxes.   committed: an activation of it has committed.
+    at: the replica that its last item was put at: where to look first when somebody waits for it.
+    """
+
+    __slots__ = (
+        "answered", "at", "attributes_given", "bulk", "caller", "committed", "counts", "deadline_given", "depth",
+        "details", "error", "future", "host", "idle_since_s", "number", "on_end", "parent", "progress", "registered", "replies", "root",
+        "state", "stream", "timeout_s", "value",
+    )  # fmt: skip
+
+    def __init__(self, host: Host, stream: Wiring, timeout_s: float, parent: Request | None = None) -> None:
+        self.host = host
+        self.stream = stream
+        self.timeout_s = timeout_s
+        self.number = host.next_number()
+        self.state = RUNNING
+        self.value = UNSET
+        self.error: ActorflowError | None = None
+        self.future: asyncio.Future[None] | None = None
+        self.on_end: Callable[[Request], None] | None = None
+        self.replies: ReplyQueue | None = None
+        self.details: Details | None = None
+        self.bulk = QUICK
+        self.committed = self.answered = self.registered = False
+        self.at: Any = None
+        self.attributes_given: Mapping[str, Any] = _NO_ATTRIBUTES
+        self.deadline_given = 0.0
+        self.idle_since_s: float | None = None  # of a stream of items or replies: its deadline is an idle time
+        self.parent = parent
+        self.caller: Activation | None = None
+        if parent is None:
+            self.root = self
+            self.depth = 0
+        else:
+            self.root = parent.root
+            self.depth = parent.depth + 1
+        if stream.watched:
+            self.progress: Progress | None = Progress(stream.regions)
+            self.counts = self.progress.counts
+        else:
+            self.progress = None
+            self.counts = [0]
+
+    # -- what an operator may see
+
+    @property
+    def id(self) -> str:
+        """Return the id: the host's incarnation and the number of the request on it."""
+        return f"{self.host.incarnation}.{self.number}"
+
+    @property
+    def deadline_s(self) -> float:
+        """Return the deadline in seconds of the event loop's clock."""
+        if self.parent is not None and not self.deadline_given:
+            return self.root.deadline_s
+        if not self.deadline_given:
+            self.deadline_given = self.host.now_s() + self.timeout_s
+        return self.deadline_given
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """Return what the caller sent along; child requests see their root's."""
+        return self.root.attributes_given
+
+    @property
+    def cancelled(self) -> bool:
+        """Return whether the request has ended."""
+        return self.state != RUNNING
+
+    # -- progress
+
+    def more(self) -> Details:
+        """Return the details, made when first asked for."""
+        if self.details is None:
+            self.details = Details()
+        return self.details
+
+    def outstanding(self) -> int:
+        """Return the number of items and holds that are not finished, unread replies included."""
+        unread = self.replies.unread if self.replies is not None else 0
+        return (self.counts[0] if self.progress is None else sum(self.counts)) + unread
+
+    def settle(self) -> None:
+        """Act on a count that has come to zero: deliver ends of input, or complete."""
+        if self.state:
+            return
+        progress = self.progress
+        if progress is None:
+            if not self.counts[0]:
+                self.complete()
+            return
+        while (number := progress.next_end()) is not None:
+            if number == COMPLETE:
+                self.complete()
+                return
+            if not self.stream.nodes[number].finish(self):
+                return  # it produces in slices and gives up its hold when it is done
+            self.counts[self.stream.regions.out[number]] -= 1
+            if self.state:
+                return
+
+    def release(self, region: int, count: int = 1) -> None:
+        """Give up items or holds that are finished."""
+        self.counts[region] -= count
+        if not self.counts[region]:
+            self.settle()
+        if self.bulk:
+            self.relieve()
+
+    def grow(self, count: int, taken: int) -> None:
+        """Prepare for many items that come of `taken` ones: enforce the budget, choose the lane."""
+        limits = self.host.limits
+        outstanding = self.outstanding()
+        if outstanding + count - taken > limits.items_per_request:
+            self.fail(
+                ItemBudgetError(
+                    f"request {self.id} of stream {self.stream.name} has {outstanding + count - taken} items "
+                    f"outstanding (limit {limits.items_per_request}); produce less at once, or raise "
+                    "Limits(items_per_request=…)",
+                    stream=self.stream.name,
+                    request_id=self.id,
+                )
+            )
+        elif not self.bulk:
+            self.make_bulk(CLEAN if outstanding <= taken else MIXED)
+        if self.bulk:
+            self.host.check_budget()
+
+    def make_bulk(self, how: int) -> None:
+        """Move to the bulk lanes: CLEAN when no item waits in a quick lane, MIXED when some may."""
+        self.bulk = how
+        self.host.bulk[self] = None
+
+    def relieve(self) -> None:
+        """Let generators and inputs go on when enough has been consumed."""
+        details = self.details
+        if details is not None and (details.parked or details.feeds):
+            if self.outstanding() * 2 > self.host.limits.items_ahead:
+                return
+            while details.parked:
+                details.parked.popitem()[0].unpark(self)
+            while details.feeds:
+                if not (waiting := details.feeds.popleft()).done():
+                    waiting.set_result(None)
+
+    def crowded(self) -> bool:
+        """Return whether producers should pause."""
+        return self.outstanding() > self.host.limits.items_ahead
+
+    async def room(self) -> None:
+        """Wait until producers may go on, or the request has ended."""
+        while self.crowded() and not self.state:
+            waiting = self.host.loop.create_future()
+            self.more().feeds.append(waiting)
+            await waiting
+
+    def has_committed(self) -> bool:
+        """Return whether an activation of this request, or of a child that is still open, has committed."""
+        if not self.committed and self.details is not None:
+            self.committed = any(child.has_committed() for child in self.details.children)
+        return self.committed
+
+    # -- replies
+
+    def deliver(self, values: Iterable[Any]) -> None:
+        """Take replies that have passed the return stack."""
+        if self.state:
+            return
+        kind = self.stream.replies
+        if kind == "one":
+            for value in values:
+                if self.value is not UNSET:
+                    self.fail(
+                        TooManyRepliesError(
+                            f"stream {self.stream.name} answered request {self.id} more than once; gather the items "
+                            "(collect, fold, …), or declare replies='many'",
+                            stream=self.stream.name,
+                            request_id=self.id,
+                        )
+                    )
+                    return
+                self.value = value
+                if self.stream.early and not self.answered:
+                    self.answered = True
+                    self._answer()
+        elif kind == "many" and self.replies is not None:
+            self.replies.push(values)
+
+    # -- the end
+
+    def complete(self) -> None:
+        """End well: nothing of the request is anywhere."""
+        if self.value is UNSET and self.stream.replies == "one":
+            self.fail(
+                NoReplyError(
+                    f"stream {self.stream.name} ended request {self.id} without an answer: every item was filtered, "
+                    "dropped or discarded; declare replies='many' or 'none' if that is meant",
+                    stream=self.stream.name,
+                    request_id=self.id,
+                )
+            )
+            return
+        self.state = REPLIED
+        self._end()
+
+    def fail(self, error: ActorflowError) -> None:
+        """End badly, once: what is left is cancelled. After an early answer the error becomes a dead letter."""
+        if self.state:
+            return
+        error.request_id = error.request_id or self.id
+        error.retryable = not self.has_committed()
+        self.state = FAILED
+        self.error = error
+        if self.answered:
+            self.host.dead_letters.add(self, error)
+        self._end()
+
+    def cancel(self, why: str = "the caller cancelled it") -> None:
+        """End because nobody waits any more."""
+        self.fail(
+            RequestCancelledError(
+                f"request {self.id} of stream {self.stream.name} was cancelled: {why}", stream=self.stream.name
+            )
+        )
+
+    def expire(self) -> None:
+        """End because the deadline has passed."""
+        self.fail(
+            DeadlineExceededError(
+                f"request {self.id} of stream {self.stream.name} did not end within {self.timeout_s:g} s; "
+                f"{self.outstanding()} items or holds were not finished",
+                stream=self.stream.name,
+            )
+        )
+
+    def _end(self) -> None:
+        self.host.ended(self)
+        if self.details is not None:
+            self._let_go(self.details)
+        if not self.answered:
+            self.answered = True
+            self._answer()
+        elif self.replies is not None:
+            self.replies.close()
+
+    def _answer(self) -> None:
+        if self.replies is not None:
+            self.replies.close()
+        if self.future is not None and not self.future.done():
+            self.future.set_result(None)
+        if self.on_end is not None:
+            self.on_end(self)
+
+    def _let_go(self, details: Details) -> None:
+        """Cancel and release all that the request still has anywhere; what waits in mailboxes is dropped there."""
+        for timer, region in details.timers.items():
+            timer.cancel()
+            self.counts[region] -= 1
+        details.timers.clear()
+        if self.progress is not None:
+            for number in self.progress.holders:
+                self.counts[self.stream.regions.out[number]] -= 1
+            self.progress.holders.clear()
+        details.folds.clear()
+        for release in details.releases:
+            release()
+        for child in list(details.children):
+            child.cancel("its parent has ended")
+        for activation in list(details.activations):
+            activation.cancel()
+        for replica in list(details.actors.values()):
+            replica.close(at_once=True)
+        details.actors.clear()
+        while details.parked:
+            details.parked.popitem()[0].unpark(self)
+        while details.feeds:
+            if not (waiting := details.feeds.popleft()).done():
+                waiting.set_result(None)
+        if details.frames:
+            self.host.unwind_rest(self, details.frames)
+
+
+class ReplyQueue:
+    """Streamed replies on their way to one reader: bounded, since unread replies count as items of the request."""
+
+    __slots__ = ("_closed", "_request", "_values", "_waiting")
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._values: deque[Any] = deque()
+        self._waiting: asyncio.Future[None] | None = None
+        self._closed = False
+
+    @property
+    def unread(self) -> int:
+        """Return the number of replies that wait for the reader."""
+        return len(self._values)
+
+    def push(self, values: Iterable[Any]) -> None:
+        """Add replies and wake the reader."""
+        self._values.extend(values)
+        self._wake()
+
+    def close(self) -> None:
+        """Note that no more replies will come."""
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def take(self) -> list[Any]:
+        """Return all replies that are there."""
+        values = list(self._values)
+        self._values.clear()
+        return values
+
+    async def read(self) -> list[Any]:
+        """Return all replies that are there, at least one; an empty list at the end.
+
+        Raises: what the request failed with, after the replies that came before.
+        """
+        while not self._values:
+            if self._closed:
+                if self._request.error is not None:
+                    raise self._request.error
+                return []
+            self._waiting = self._request.host.loop.create_future()
+            try:
+                await self._waiting
+            finally:
+                self._waiting = None
+        values = self.take()
+        if self._request.bulk:
+            self._request.relieve()
+        return values
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        while values := await self.read():
+            for value in values:
+                yield value

@@ -1,0 +1,152 @@
+"""The way back: replies and errors pass through the operators that asked to see them, newest first.
+
+These steps run outside the mailboxes, so that a reply never queues behind requests. While one runs it is counted as a
+hold of its request; after the request's end the frames that are left are told in turn, within their own time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from actorflow.envelope import Context, Frame
+from actorflow.errors import ActorflowError
+from actorflow.plan.operator import Operator, Outcome, Retry
+from actorflow.runtime.activation import Activation
+from actorflow.runtime.asynchronous import view
+from actorflow.runtime.request import Request
+
+if TYPE_CHECKING:
+    from actorflow.runtime.host import Host
+
+
+class ReturnStep:
+    """One call of `on_reply`, and then the frame below."""
+
+    __slots__ = ("_frame", "_outcome", "_region", "_request", "_told")
+
+    def __init__(self, request: Request, frame: Frame, outcome: Outcome, *, told: bool = False) -> None:
+        self._request = request
+        self._frame = frame
+        self._outcome = outcome
+        self._told = told  # the request has ended: nothing that comes of it goes anywhere
+        self._region = frame.replica.region_of(request)
+        if not told:
+            request.counts[self._region] += 1
+
+    def run(self, host: Host) -> None:
+        """Call `on_reply`: at once when it is a plain method, in a task of the host when it is async."""
+        request, frame = self._request, self._frame
+        frame.done = True
+        if request.details is not None:
+            request.details.frames.pop(frame, None)
+        if request.state and not self._told:
+            self._consumed()
+            return
+        activation = Activation(host, _Task())
+        activation.replica = frame.replica
+        activation.request = request
+        activation.context = Context(frame.below) if frame.below is not None else None
+        op = view(frame.replica.op, activation)
+        if inspect.iscoroutinefunction(op.on_reply):  # type: ignore[attr-defined] # only those that have it get here
+            host.run_task(self._run_async(host, op, activation), f"{frame.replica.stream.name}/{frame.replica.name}/reply")
+            return
+        host.working = activation
+        try:
+            result = op.on_reply(self._outcome, frame.item)  # type: ignore[attr-defined]
+        except Exception as error:
+            activation.abort()
+            self._go_on(host, None, error)
+        else:
+            activation.out.extend(host.activation.out)
+            host.activation.out.clear()
+            self._commit(activation)
+            self._go_on(host, result, None)
+
+    async def _run_async(self, host: Host, op: Operator, activation: Activation) -> None:
+        request = self._request
+        task = asyncio.current_task()
+        assert task is not None
+        assert isinstance(activation.worker, _Task)
+        activation.worker.task = task
+        activation.worker.activation = activation
+        host.workers[task] = activation.worker
+        request.more().activations[activation] = None
+        timeout_s = host.limits.unwind_timeout_s if self._told else None
+        result, failed = None, None
+        try:
+            async with asyncio.timeout(timeout_s):
+                result = await op.on_reply(self._outcome, self._frame.item)  # type: ignore[attr-defined]
+        except (Exception, asyncio.CancelledError) as error:
+            failed = error
+        finally:
+            host.workers.pop(task, None)
+            request.more().activations.pop(activation, None)
+        if failed is not None:
+            activation.abort()
+        else:
+            self._commit(activation)
+        self._go_on(host, result, failed)
+
+    def _commit(self, activation: Activation) -> None:
+        if activation.effects:
+            activation.commit()
+        if activation.out and not self._request.state:
+            self._frame.replica.hand_on(self._request, activation.context, activation.out, 1)
+        activation.out.clear()
+
+    def _go_on(self, host: Host, result: Any, failed: BaseException | None) -> None:
+        request, frame, below = self._request, self._frame, self._frame.below
+        if self._told:
+            if failed is not None:
+                host.note_failure(frame.replica, request, frame.item, failed)
+            return
+        if request.state:
+            self._consumed()
+            return
+        if failed is not None:
+            error = failed if failed is self._outcome.error else frame.replica.node.error_of(
+                frame.replica, request, frame.item, failed
+            )  # fmt: skip
+            assert isinstance(error, ActorflowError)
+            if below is not None:
+                host.enqueue(ReturnStep(request, below, Outcome(error=error)))
+            else:
+                request.fail(error)
+        elif type(result) is Retry:
+            context = Context(below) if below is not None else None
+            frame.replica.put(request, context, [result.item])
+        elif result is None and not self._outcome.ok:
+            # an error that was looked at and not answered goes on
+            assert self._outcome.error is not None
+            if below is not None:
+                host.enqueue(ReturnStep(request, below, self._outcome))
+            else:
+                request.fail(self._outcome.error)
+        elif below is not None:
+            host.enqueue(ReturnStep(request, below, Outcome(result)))
+        else:
+            request.deliver([result])
+        self._consumed()
+
+    def _consumed(self) -> None:
+        request = self._request
+        request.counts[self._region] -= 1
+        if not request.counts[self._region]:
+            request.settle()
+
+
+class _Task:
+    """What stands for a worker while an async `on_reply` runs: it can be cancelled, and has an activation."""
+
+    __slots__ = ("activation", "task")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[Any] | None = None
+        self.activation: Activation | None = None
+
+    def cancel(self) -> None:
+        """Cancel the `on_reply` call."""
+        if self.task is not None:
+            self.task.cancel()

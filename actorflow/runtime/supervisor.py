@@ -1,0 +1,188 @@
+"""Supervisors start replicas, restart them as `core.supervision` decides, and escalate."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from typing import TYPE_CHECKING, Any
+
+from actorflow.core.supervision import Escalate, FailureRate, RestartThese, Supervision
+from actorflow.errors import ReplicaFailedError
+from actorflow.plan.operator import Operator, Restart
+from actorflow.runtime.asynchronous import AsyncReplica
+from actorflow.runtime.replica import Replica
+
+if TYPE_CHECKING:
+    from actorflow.runtime.host import Host
+    from actorflow.runtime.wiring import Wiring
+
+log = logging.getLogger("actorflow.supervisor")
+
+
+class Supervisor:
+    """The supervisor of a stream's replicas, or of one actor (then `wiring` is None)."""
+
+    def __init__(self, host: Host, replicas: list[Replica], policy: Restart, wiring: Wiring | None) -> None:
+        self._host = host
+        self._replicas = replicas
+        self._wiring = wiring
+        self._decisions = Supervision(policy)
+        self._restarting: set[int] = set()
+        for index, replica in enumerate(replicas):
+            replica.supervisor = self
+            own = _policy_of(replica, policy)
+            replica.failures = (index, FailureRate(own))
+
+    async def start(self) -> None:
+        """Run the `start` hooks in order; a failing one is tried again as declared.
+
+        Raises: ReplicaFailedError when that does not help.
+        """
+        for replica in self._replicas:
+            while True:
+                try:
+                    await _hook(replica.op, "start")
+                    break
+                except Exception as error:
+                    decision = self._decide(replica)
+                    if isinstance(decision, Escalate):
+                        raise self._failure(replica, error, decision) from error
+                    log.warning("%s could not start (%s: %s); trying again", _place(replica), _kind(error), error)
+                    await asyncio.sleep(decision.after_s)
+                    replica.op = replica.node.make()
+
+    async def stop(self) -> None:
+        """Run the `stop` hooks, last replica first; what they raise is logged."""
+        for replica in reversed(self._replicas):
+            try:
+                await _hook(replica.op, "stop")
+            except Exception:
+                log.exception("%s raised in stop()", _place(replica))
+
+    def activation_failed(self, replica: Replica, cause: BaseException) -> None:
+        """Restart the replica when the error says that it is at fault, or when errors come too often."""
+        index, rate = replica.failures
+        escalated = isinstance(cause, replica.op.escalate)
+        if (rate.exceeded(self._host.now_s()) or escalated) and index not in self._restarting:
+            self._restart(replica, cause)
+
+    def _decide(self, replica: Replica) -> RestartThese | Escalate:
+        index, _ = replica.failures
+        return self._decisions.failed(index, range(len(self._replicas)), self._host.now_s())
+
+    def _restart(self, replica: Replica, cause: BaseException) -> None:
+        decision = self._decide(replica)
+        if isinstance(decision, Escalate):
+            self._escalate(replica, cause, decision)
+            return
+        chosen = [self._replicas[index] for index in decision.indexes]
+        self._restarting.update(decision.indexes)
+        for each in chosen:
+            each.pause()
+            if isinstance(each, AsyncReplica):
+                for worker in list(each.working):
+                    worker.activation.rerun = not worker.stepping
+                    worker.cancel()
+        log.warning(
+            "restarting %s in %.2g s: %s raised %s: %s",
+            ", ".join(map(_place, chosen)), decision.after_s, _place(replica), _kind(cause), cause,
+        )  # fmt: skip
+        self._host.run_task(self._carry_out(chosen, decision), f"restart of {_place(replica)}")
+
+    async def _carry_out(self, chosen: list[Replica], decision: RestartThese) -> None:
+        await asyncio.sleep(decision.after_s)
+        for replica in chosen:
+            try:
+                await _hook(replica.op, "stop")
+            except Exception:
+                log.exception("%s raised in stop()", _place(replica))
+        for replica in chosen:
+            if replica.closing or self._host.stopping:
+                continue
+            try:
+                op = replica.node.make()
+                await _hook(op, "start")
+            except Exception as error:
+                self._restarting.difference_update(decision.indexes)
+                self._restart(replica, error)
+                return
+            replica.op = op
+            if isinstance(replica, AsyncReplica):
+                replica.retire_idle()
+        self._restarting.difference_update(decision.indexes)
+        for replica in chosen:
+            replica.resume()
+
+    def _escalate(self, replica: Replica, cause: BaseException, decision: Escalate) -> None:
+        error = self._failure(replica, cause, decision)
+        log.error("%s", error)
+        if self._wiring is None:
+            if replica.owner is not None:
+                replica.owner.fail(error)
+            replica.close(at_once=True)
+            return
+        self._host.fail_stream(self._wiring, error)
+        for each in self._replicas:
+            each.pause()
+        self._host.run_task(self._revive(), f"revival of {self._wiring.name}")
+
+    async def _revive(self) -> None:
+        """After the longest pause, start the whole stream anew; until that works it refuses requests."""
+        assert self._wiring is not None
+        while not self._host.stopping:
+            await asyncio.sleep(self._decisions.policy.backoff_max_s)
+            for replica in self._replicas:
+                replica.op = replica.node.make()
+            try:
+                await self.start()
+            except ReplicaFailedError as error:
+                log.warning("stream %s is still down: %s", self._wiring.name, error)
+                continue
+            self._wiring.failed = None
+            self._restarting.clear()
+            for replica in self._replicas:
+                if isinstance(replica, AsyncReplica):
+                    replica.retire_idle()
+                replica.resume()
+            return
+
+    def _failure(self, replica: Replica, cause: BaseException, decision: Escalate) -> ReplicaFailedError:
+        return ReplicaFailedError(
+            f"{_place(replica)} on host {self._host.name} failed again after {decision.restarts} restarts "
+            f"within {decision.within_s:g} s: {_kind(cause)}: {cause}",
+            stream=replica.stream.name,
+            operator=replica.node.name,
+            replica=replica.name,
+            host=self._host.name,
+            cause_type=_kind(cause),
+            cause_text=str(cause),
+        )
+
+
+def _policy_of(replica: Replica, default: Restart) -> Restart:
+    step = replica.stream.topology.steps[replica.node.number]
+    own: Restart | None = getattr(step, "restart", None) if replica.address is None else None
+    return own or replica.op.restart or default
+
+
+def needs_supervisor(operator: type[Operator]) -> bool:
+    """Return whether an actor of this class can ever be restarted, or must be started at all."""
+    declares = operator.restart is not None or bool(operator.escalate)
+    return declares or hasattr(operator, "start")
+
+
+async def _hook(op: Any, name: str) -> None:
+    hook = getattr(op, name, None)
+    if hook is not None:
+        result = hook()
+        if inspect.isawaitable(result):
+            await result
+
+
+def _place(replica: Replica) -> str:
+    return f"{replica.stream.name}/{replica.name}"
+
+
+def _kind(error: BaseException) -> str:
+    return type(error).__name__

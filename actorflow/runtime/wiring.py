@@ -1,0 +1,341 @@
+"""A stream as it runs on this host: its topology, compiled to nodes that hand items to one another.
+
+Stateless functions are fused into one pass over a batch; steps that need no mailbox of their own run in the turn of
+whoever hands them items (`runtime.steps`); operators have replicas.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from actorflow.core.progress import Regions
+from actorflow.envelope import Context
+from actorflow.errors import ActorflowError, InvalidItemError, summary
+from actorflow.plan.operator import Operator
+from actorflow.plan.stream import ERRORS
+from actorflow.plan.topology import (
+    CallStream,
+    Discard,
+    Entry,
+    Function,
+    Gather,
+    Join,
+    KeyBy,
+    Reply,
+    Route,
+    Source,
+    Step,
+    Then,
+    Topology,
+)
+from actorflow.runtime.asynchronous import AsyncReplica
+from actorflow.runtime.replica import BatchReplica, GeneratorReplica, PlainReplica, Replica, behaviour
+from actorflow.runtime.request import Request
+from actorflow.runtime.steps import (
+    Calling,
+    Folding,
+    Fused,
+    Joining,
+    Node,
+    Pass,
+    Put,
+    Replying,
+    Router,
+    fan_out,
+    nowhere,
+    through_codec,
+)
+
+if TYPE_CHECKING:
+    from actorflow.runtime.host import Host
+
+KINDS: dict[str, type[Replica]] = {
+    "plain": PlainReplica,
+    "batch": BatchReplica,
+    "generator": GeneratorReplica,
+    "async": AsyncReplica,
+}
+
+
+class FunctionOperator(Operator):
+    """A function in an operator's place: a generator, which is pulled batch by batch, or a coroutine function."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.process = call
+
+
+class OperatorNode(Node):
+    """An operator of a stream and its replicas on this host."""
+
+    __slots__ = (
+        "actor_nodes", "args", "batches", "concurrency", "key", "kwargs", "kind", "mailbox_envelopes", "next_replica",
+        "operator", "region", "replica_count", "replicas", "returns", "streams",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        stream: Wiring,
+        step: Step,
+        operator: type[Operator],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        *,
+        key: Callable[[Any], Any] | None = None,
+        region: int | None = None,
+    ) -> None:
+        super().__init__(stream, step)
+        self.operator = operator
+        self.args = args
+        self.kwargs = kwargs or {}
+        self.key = key
+        self.region = stream.regions.into[step.number] if region is None else region
+        sample = args[0] if operator is FunctionOperator else operator
+        self.kind = _function_kind(sample) if operator is FunctionOperator else behaviour(operator)
+        self.batches = self.kind in {"batch", "async"} and getattr(operator, "process", None) is None
+        if operator is FunctionOperator:
+            self.batches = False
+        self.concurrency = operator.concurrency
+        self.replica_count = 1
+        self.mailbox_envelopes = stream.host.limits.mailbox_envelopes
+        self.returns = hasattr(operator, "on_reply")
+        self.streams = stream.replies == "many"
+        if operator.on_error != "fail":
+            self.on_error = operator.on_error
+        if isinstance(step, Then) and step.operator is operator:
+            self.concurrency = step.concurrency or self.concurrency
+            self.replica_count = step.replicas
+            self.mailbox_envelopes = step.mailbox_envelopes or self.mailbox_envelopes
+            self.on_error = step.on_error or self.on_error
+        self.replicas: list[Replica] = []
+        self.next_replica = 0
+        self.actor_nodes: dict[type[Operator], OperatorNode] = {}
+
+    def make(self) -> Operator:
+        """Return a new instance of the operator, ready to be told which activation it works in."""
+        op = self.operator(*self.args, **self.kwargs)
+        host = self.stream.host
+        op._activation = host.activation
+        if self.kind != "async":
+            op.__dict__["emit"] = host.emit  # the outbox's own append: no Python call per emitted item
+        return op
+
+    def start(self) -> None:
+        """Make the replicas; `put` becomes the only replica's own where there is one."""
+        for index in range(self.replica_count):
+            self.replicas.append(KINDS[self.kind](self.stream.host, self, self.make(), index))
+        self.put = self.replicas[0].put if self.replica_count == 1 else self.receive
+
+    def receive(self, request: Request, context: Context | None, items: list[Any]) -> None:
+        """Give an envelope to the replica whose turn it is; a large one is shared among all."""
+        replicas = self.replicas
+        count = len(replicas)
+        share = -(-len(items) // count) if len(items) >= 2 * count else len(items)
+        for start in range(0, len(items), share):
+            self.next_replica = (self.next_replica + 1) % count
+            replicas[self.next_replica].put(request, context, items[start : start + share])
+
+    def actor_node(self, operator: type[Operator]) -> OperatorNode:
+        """Return the node of actors of a class that this operator spawns: counted and handed on where it is."""
+        node = self.actor_nodes.get(operator)
+        if node is None:
+            step = self.stream.topology.steps[self.number]
+            node = OperatorNode(self.stream, step, operator, region=self.region)
+            node.name = operator.__name__
+            node.hand_on = self.hand_on
+            node.errors_to = self.errors_to
+            node.actor_nodes = self.actor_nodes
+            self.actor_nodes[operator] = node
+        return node
+
+
+def _function_kind(call: Callable[..., Any]) -> str:
+    if inspect.iscoroutinefunction(call):
+        return "async"
+    return "generator"
+
+
+class Wiring:
+    """A stream on this host: the nodes by step number, and where requests come in."""
+
+    def __init__(self, host: Host, topology: Topology) -> None:
+        self.host = host
+        self.topology = topology
+        self.name = topology.stream
+        self.replies = topology.replies
+        self.early = topology.early
+        self.timeout_s = topology.timeout_s or host.limits.timeout_s
+        self.in_flight_max = topology.in_flight or host.limits.requests_per_stream
+        self.in_flight = 0
+        self.failed: ActorflowError | None = None
+        self.regions = Regions(
+            len(topology.steps), [(edge.source, edge.target) for edge in topology.edges], self._observers()
+        )
+        self.watched = bool(self.regions.observers)
+        entry = next(step for step in topology.steps if isinstance(step, Entry))
+        self.entry_region = self.regions.into[entry.number]
+        self.nodes: dict[int, Any] = {}
+        for step in topology.steps:
+            node = self._node(step)
+            if node is not None:
+                self.nodes[step.number] = node
+        for operator in self.operators():
+            operator.start()
+        for number, node in self.nodes.items():
+            self._connect(topology.steps[number], node)
+        self.enter: Put = self.nodes[entry.number].hand_on
+        self.always = [node for node in self.nodes.values() if isinstance(node, Folding) and node.fold.always]
+        self.sources = [self.nodes[step.number] for step in topology.steps if isinstance(step, Source)]
+        self.reply: Put = self.nodes[topology.steps[-1].number].put
+        self.check = _checker(topology.request_type)
+
+    def _observers(self) -> list[int]:
+        return [
+            step.number
+            for step in self.topology.steps
+            if isinstance(step, Gather) or (isinstance(step, Join) and step.how != "inner")
+        ]
+
+    def operators(self) -> list[OperatorNode]:
+        """Return the operator nodes, in the order of the stream."""
+        return [node for node in self.nodes.values() if isinstance(node, OperatorNode)]
+
+    def checked(self, item: Any) -> Any:
+        """Return an item that fits the request type (converted from plain values where that is possible).
+
+        Raises: InvalidItemError.
+        """
+        if self.check is None:
+            return item
+        try:
+            return self.check(item)
+        except (msgspec.ValidationError, TypeError, ValueError) as error:
+            kind = getattr(self.topology.request_type, "__name__", self.topology.request_type)
+            raise InvalidItemError(
+                f"stream {self.name} takes {kind}, not {summary(item)}: {error}", stream=self.name, item=summary(item)
+            ) from None
+
+    # -- compiling
+
+    def _node(self, step: Step) -> Node | None:
+        """Return the node of a step, or None when the step is fused into a path."""
+        if isinstance(step, Then):
+            return OperatorNode(
+                self, step, step.operator, step.args, dict(step.kwargs), key=self._key_of(step)
+            )
+        if isinstance(step, Source):
+            return OperatorNode(self, step, FunctionOperator, (_source(step.make),))
+        if isinstance(step, Function):
+            if not _is_fusible(step):
+                return OperatorNode(self, step, FunctionOperator, (step.call,))
+            return Pass(self, step) if self._many_follow(step) else None
+        if isinstance(step, KeyBy):
+            return Pass(self, step) if self._many_follow(step) else None
+        if isinstance(step, Gather):
+            fold = copy.copy(step.fold)
+            fold.key = self._key_of(step)
+            return Folding(self, step, fold)
+        if isinstance(step, Join):
+            return Joining(self, step)
+        if isinstance(step, CallStream):
+            return Calling(self, step)
+        if isinstance(step, Route):
+            return Router(self, step)
+        if isinstance(step, Reply):
+            return Replying(self, step)
+        if isinstance(step, Discard):
+            discard = Pass(self, step)
+            discard.put = nowhere
+            return discard
+        return Pass(self, step)
+
+    def _many_follow(self, step: Step) -> bool:
+        return len(self.topology.outputs_of(step.number)) != 1
+
+    def _connect(self, step: Step, node: Any) -> None:
+        """Tell a node what follows it."""
+        edges = self.topology.outputs_of(step.number)
+        if isinstance(node, Router):
+            for output in step.outputs if isinstance(step, Route) else ():
+                node.outputs[output] = fan_out([self._path(edge) for edge in edges if edge.output == output])
+            return
+        node.hand_on = fan_out([self._path(edge) for edge in edges if edge.output != ERRORS])
+        failures = [self._path(edge) for edge in edges if edge.output == ERRORS]
+        if failures:
+            node.errors_to = fan_out(failures)
+        if isinstance(node, Pass) and isinstance(step, Function):
+            fused = Fused(self, [step], node.hand_on)
+            node.put = fused.put
+
+    def _path(self, edge: Any) -> Put:
+        """Return the `put` at the end of an edge, with the functions on the way fused into one pass."""
+        functions: list[Function] = []
+        side = edge.input
+        step = self.topology.steps[edge.target]
+        while step.number not in self.nodes:
+            if isinstance(step, Function):
+                functions.append(step)
+            (edge,) = self.topology.outputs_of(step.number)
+            side = edge.input
+            step = self.topology.steps[edge.target]
+        node = self.nodes[step.number]
+        if isinstance(node, Pass) and isinstance(step, Function):
+            put: Put = lambda request, context, items: node.put(request, context, items)  # noqa: E731 - bound late
+        else:
+            put = node.receive_other if isinstance(node, Joining) and side == "right" else node.put
+        if self.host.strict and isinstance(node, (OperatorNode, Folding, Calling, Joining, Replying)):
+            put = through_codec(put)
+        return Fused(self, functions, put).put if functions else put
+
+    def _key_of(self, step: Step) -> Callable[[Any], Any] | None:
+        """Return the key function of a keyed step; None when it has no key, or when the item is the key."""
+        before = self.topology.inputs_of(step.number)
+        while len(before) == 1:
+            source = self.topology.steps[before[0].source]
+            if isinstance(source, KeyBy):
+                if source.key is None and isinstance(step, Then):
+                    return _itself
+                return source.key
+            if not (isinstance(source, Function) and source.shape == "filter"):
+                return None
+            before = self.topology.inputs_of(source.number)
+        return None
+
+
+def _itself(item: Any) -> Any:
+    return item
+
+
+def _is_fusible(step: Function) -> bool:
+    """Return whether a function is applied in passing; generators are pulled, coroutines awaited, both by a replica."""
+    if step.shape == "flat_map" and inspect.isgeneratorfunction(step.call):
+        return False
+    return not inspect.iscoroutinefunction(step.call)
+
+
+def _source(make: Callable[..., Iterable[Any]]) -> Callable[[Any], Iterator[Any]]:
+    takes_request = bool(inspect.signature(make).parameters)
+
+    def items(request: Any) -> Iterator[Any]:
+        yield from make(request) if takes_request else make()
+
+    return items
+
+
+def _checker(kind: Any) -> Callable[[Any], Any] | None:
+    """Return what converts an item to a declared type, or None when anything goes."""
+    if kind is Any or kind is object or kind is None:
+        return None
+
+    def check(item: Any) -> Any:
+        if type(item) is kind:
+            return item
+        if isinstance(kind, type) and isinstance(item, kind) and not (kind in {int, float} and type(item) is bool):
+            return item
+        return msgspec.convert(item, kind)
+
+    return check

@@ -1,0 +1,1 @@
+"""Tools to test dataflow applications: simulated time, order and network."""
