@@ -12,25 +12,25 @@ Q = TypeVar("Q")
 R = TypeVar("R")
 
 Items = Iterable[Any] | AsyncIterable[Any]
+Named = Stream[Any, Any] | str
 
 
 class Connection(Protocol):
     """What a client speaks through: a host in this process, or a WebSocket to one elsewhere."""
 
     def request(
-        self, stream: str, item: Any, timeout_s: float | None, attributes: Mapping[str, Any] | None, reply_type: Any
+        self, stream: Named, item: Any, timeout_s: float | None, attributes: Mapping[str, Any] | None
     ) -> Coroutine[Any, Any, Any]: ...
     def stream(
         self,
-        stream: str,
+        stream: Named,
         items: Items,
         timeout_s: float | None,
         total_s: float | None,
         attributes: Mapping[str, Any] | None,
-        reply_type: Any,
     ) -> AsyncGenerator[Any, None]: ...
     async def send(
-        self, stream: str, item: Any, timeout_s: float | None, attributes: Mapping[str, Any] | None
+        self, stream: Named, item: Any, timeout_s: float | None, attributes: Mapping[str, Any] | None
     ) -> str: ...
     async def cancel(self, request_id: str) -> bool: ...
     async def dead_letters(self) -> list[dict[str, Any]]: ...
@@ -94,9 +94,7 @@ class Client:
         Raises: UnknownStreamError, InvalidItemError, or whatever the request ended with (see `actorflow.errors`); an
         exception that an operator raised is caught by its own class as well as by ActivationError.
         """
-        if isinstance(stream, str):
-            return self._connection.request(stream, item, timeout_s, attributes, None)
-        return self._connection.request(stream.name, item, timeout_s, attributes, stream.reply_type)
+        return self._connection.request(stream, item, timeout_s, attributes)
 
     @overload
     def stream(
@@ -139,9 +137,7 @@ class Client:
         Raises: as `request`.
         """
         sent = (item,) if items is None else items
-        if isinstance(stream, str):
-            return self._connection.stream(stream, sent, timeout_s, total_s, attributes, None)
-        return self._connection.stream(stream.name, sent, timeout_s, total_s, attributes, stream.reply_type)
+        return self._connection.stream(stream, sent, timeout_s, total_s, attributes)
 
     async def send(
         self,
@@ -155,8 +151,7 @@ class Client:
 
         Raises: UnknownStreamError, InvalidItemError, TooManyRequestsError, HostStoppingError.
         """
-        name = stream if isinstance(stream, str) else stream.name
-        return await self._connection.send(name, item, timeout_s, attributes)
+        return await self._connection.send(stream, item, timeout_s, attributes)
 
     async def cancel(self, request_id: str) -> bool:
         """Cancel a request by its id; return whether it was still in flight."""

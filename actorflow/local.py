@@ -8,12 +8,13 @@ from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from types import TracebackType
 from typing import Any
 
-from actorflow.client import Client, Items
+from actorflow.client import Client, Items, Named
 from actorflow.errors import ActorflowError
 from actorflow.plan.app import AppPlan
 from actorflow.runtime.host import Host
 from actorflow.runtime.replica import SLICE_S
 from actorflow.runtime.request import RUNNING, ReplyQueue, Request
+from actorflow.runtime.wiring import Wiring
 
 
 class LocalConnection:
@@ -21,15 +22,23 @@ class LocalConnection:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._wirings: dict[Named, Wiring] = {}
+
+    def _wiring(self, stream: Named) -> Wiring:
+        """Return a stream by any of its points or its name. Raises: UnknownStreamError."""
+        wiring = self._host.stream(stream if isinstance(stream, str) else stream.name)
+        self._wirings[stream] = wiring
+        return wiring
 
     async def request(
-        self, stream: str, item: Any, timeout_s: float | None, attributes: Mapping[str, Any] | None, reply_type: Any
+        self, stream: Named, item: Any, timeout_s: float | None, attributes: Mapping[str, Any] | None
     ) -> Any:
         """Process on the caller's stack when the host is idle; wait only when that did not suffice."""
         host = self._host
-        wiring = host.wirings.get(stream) or host.stream(stream)
-        check = wiring.check
-        request = host.begin(wiring, item if check is None else wiring.checked(item), timeout_s, attributes)
+        wiring = self._wirings.get(stream) or self._wiring(stream)
+        if type(item) is not wiring.item_type:
+            item = wiring.checked(item)
+        request = host.begin(wiring, item, timeout_s, attributes)
         if request.state == RUNNING and not request.answered:
             return await host.answer(request)
         if (now := host.clock()) - host.breath > SLICE_S:
@@ -41,25 +50,25 @@ class LocalConnection:
 
     async def stream(
         self,
-        stream: str,
+        stream: Named,
         items: Items,
         timeout_s: float | None,
         total_s: float | None,
         attributes: Mapping[str, Any] | None,
-        reply_type: Any,
     ) -> AsyncGenerator[Any, None]:
         """Feed items and read replies, each as fast as the other side allows."""
         host = self._host
-        wiring = host.stream(stream)
+        wiring = self._wiring(stream)
         request = host.feed(wiring, timeout_s, attributes)
-        request.idle_since_s = host.now_s()
+        details = request.more()
+        details.idle_since_s = host.now_s()
         if request.replies is None:
             request.replies = ReplyQueue(request)
         feeding = asyncio.create_task(_feed(host, request, items), name=f"input of {request.id}")
         total = host.loop.call_later(total_s, request.expire) if total_s is not None else None
         try:
             while values := await request.replies.read():
-                request.idle_since_s = host.now_s()
+                details.idle_since_s = host.now_s()
                 for value in values:
                     yield value
             if wiring.replies == "one":
@@ -72,10 +81,10 @@ class LocalConnection:
             await asyncio.gather(feeding, return_exceptions=True)
 
     async def send(
-        self, stream: str, item: Any, timeout_s: float | None, attributes: Mapping[str, Any] | None
+        self, stream: Named, item: Any, timeout_s: float | None, attributes: Mapping[str, Any] | None
     ) -> str:
         """Start a request and do not wait."""
-        wiring = self._host.stream(stream)
+        wiring = self._wiring(stream)
         request = self._host.open(wiring, timeout_s, attributes)
         self._host.detach(request)
         self._host.enter(request, [wiring.checked(item)])
@@ -106,12 +115,12 @@ async def _all(request: Request) -> Any:
 
 
 async def _feed(host: Host, request: Request, items: Items) -> None:
-    wiring = request.stream
+    wiring, details = request.stream, request.more()
     try:
         if isinstance(items, AsyncIterable):
             async for item in items:
                 host.feed_items(request, [wiring.checked(item)])
-                request.idle_since_s = host.now_s()
+                details.idle_since_s = host.now_s()
                 if request.crowded():
                     await request.room()
                 if request.state:
@@ -124,7 +133,7 @@ async def _feed(host: Host, request: Request, items: Items) -> None:
                     host.feed_items(request, batch)
                     batch = []
                     await (request.room() if request.crowded() else asyncio.sleep(0))
-                    request.idle_since_s = host.now_s()
+                    details.idle_since_s = host.now_s()
                     if request.state:
                         return
             if batch:

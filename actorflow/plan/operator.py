@@ -111,9 +111,9 @@ class Working(Protocol):
 
     request: Any
     out: list[Any]
+    effects: list[tuple[Any, Any]]
 
     def reply(self, value: Any) -> None: ...
-    def tell(self, address: Address, item: Any) -> None: ...
     async def ask(self, address: Address, item: Any) -> Any: ...
     async def call(self, stream: str, item: Any) -> Any: ...
     def send(self, stream: str, item: Any) -> None: ...
@@ -174,7 +174,9 @@ class Operator:
 
     def tell(self, address: Address, item: Any) -> None:
         """Send an item to an actor when the activation ends. FIFO per sender, receiver and request."""
-        self._activation.tell(address, item)
+        if address.__class__ is not Address:
+            raise TypeError(f"tell(address, item): {address!r} is not an address; spawn() returns one")
+        self._activation.effects.append((address, item))
 
     async def ask(self, address: Address, item: Any) -> Any:
         """Send an item to an actor now and await its answer: what its `process` returns or replies.

@@ -99,11 +99,6 @@ class Activation:
         self.answered = True
         self.effects.append((_reply, (self.context, value)))
 
-    def tell(self, address: Address, item: Any) -> None:
-        if address.__class__ is not Address:
-            raise TypeError(f"tell(address, item): {summary(address)} is not an address; spawn() returns one")
-        self.effects.append((address, item))
-
     def send(self, stream: str, item: Any) -> None:
         wiring = self.host.stream(stream)
         self.effects.append((_send, (wiring, wiring.checked(item))))
@@ -258,13 +253,22 @@ class Activation:
         host, request = self.host, self.request
         effects = self.effects[:]
         self.effects.clear()
+        request.committed = True
+        last, told = None, []
         for target, item in effects:
+            if target is last:
+                told.append(item)
+                continue
+            if last is not None:
+                host.tell(request, last, told)
+                last = None
             if target.__class__ is Address:
-                host.tell(request, target, item)
+                last, told = target, [item]
             else:
                 target(self, item)
+        if last is not None:
+            host.tell(request, last, told)
         self.spawned.clear()
-        request.committed = True
 
     def abort(self) -> None:
         """Forget everything, `out` included, and end the actors that it spawned."""

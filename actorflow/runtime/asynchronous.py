@@ -13,6 +13,7 @@ import inspect
 import types
 from collections import deque
 from collections.abc import Coroutine, Generator
+from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
 from actorflow.envelope import Context
@@ -59,7 +60,7 @@ class AsyncReplica(Replica):
 
     def run(self, host: Host) -> None:
         """Start activations while there is a place for one and something to do."""
-        began = host.clock()
+        began = host.began
         started = 0
         while not self.paused and len(self.working) < self.node.concurrency:
             if not self._start_next():
@@ -187,8 +188,11 @@ class AsyncReplica(Replica):
             self.idle.append(worker)
         else:
             worker.task.cancel()  # the operator was restarted meanwhile: this is a view of the old instance
-        if not self.scheduled and (self.closing or not self.paused):
+        if not self.scheduled and (self.closing or self.quick or self.current is not None or self._anything_left()):
             self.schedule()
+
+    def _anything_left(self) -> bool:
+        return bool(self.bulk or self.again or length_hint(self.rest))
 
     def _next_of_key(self, key: Any) -> None:
         waits = self.key_waits.get(key)
@@ -250,9 +254,17 @@ class AsyncReplica(Replica):
                 worker.cancel()
         super().close(at_once=at_once)
 
-    def tell(self, request: Request, item: Any) -> None:
+    def tell(self, request: Request, items: list[Any]) -> None:
         request.at = self
-        super().tell(request, item)
+        super().tell(request, items)
+
+    def take_now(self, request: Request, item: Any) -> None:
+        if self.scheduled or self.paused or self.working or self.node.key is not None or self.node.batches:
+            self.put(request, None, [item])
+            return
+        request.at = self
+        request.counts[self.region] += 1
+        self._start(request, None, item)
 
     def retire_idle(self) -> None:
         """End the workers that have nothing to do: they belong to an instance that is replaced, or to an actor's end."""

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from actorflow import codec
 from actorflow.address import Address
 from actorflow.core.deadlines import NEVER, Deadlines
+from actorflow.core.progress import Progress
 from actorflow.envelope import Context, Frame
 from actorflow.errors import (
     ActorflowError,
@@ -87,7 +88,8 @@ class Host:
         self.activation = Activation(self)
         self.emit = self.activation.out.append
         self.working: Activation | None = None
-        self.turning = False
+        self.turning = self.tired = False
+        self.began = 0.0
         self.workers: dict[asyncio.Task[Any], Any] = {}
         # what is alive
         self.in_flight = 0
@@ -214,19 +216,21 @@ class Host:
     def _turn(self) -> None:
         """Let replicas run until none is ready or the slice is over; then let the event loop breathe."""
         ready, clock = self.ready, self.clock
-        until = clock() + SLICE_S
+        self.began = began = clock()
         working, turning = self.working, self.turning
-        self.turning = True
+        self.turning, self.tired = True, False
+        looks = 0
         try:
             while ready:
                 if self.shuffle:
                     ready.rotate(self.chance.randrange(len(ready)))
                 ready.popleft().run(self)
-                if clock() > until:
-                    break
-        except BaseException:
-            log.exception("a turn of host %s failed", self.name)
-            raise
+                looks += 1
+                if self.tired or not looks & 15:  # a replica that met its own limit says so; else look now and then
+                    self.began = now = clock()
+                    if now - began > SLICE_S:
+                        break
+                    self.tired = False
         finally:
             self.working, self.turning = working, turning
             if ready:
@@ -259,7 +263,23 @@ class Host:
         Raises: HostStoppingError; TooManyRequestsError; ReplicaFailedError.
         """
         request = self.open(wiring, timeout_s, attributes)
-        self.enter(request, [item])
+        direct = wiring.direct
+        if direct is None or self.awake or not self.inline:
+            self.enter(request, [item])
+            return request
+        # nothing else is to be done here: the operator that comes first takes the item without mailbox and run queue
+        self.awake = self.turning = True
+        self.began = self.clock()
+        try:
+            direct.take_now(request, item)
+        finally:
+            self.turning = False
+            if self.ready:
+                self._turn()
+            else:
+                self.awake = False
+        if not request.state:
+            self.register(request)
         return request
 
     def open(
@@ -280,9 +300,19 @@ class Host:
             or wiring.failed is not None
         ):
             raise self._refusal(wiring)
-        request = Request(self, wiring, wiring.timeout_s if timeout_s is None else timeout_s, parent)
+        if timeout_s is None:
+            timeout_s = wiring.timeout_s
+        elif not timeout_s > 0:
+            raise ValueError(f"timeout_s={timeout_s}: a deadline is a positive number of seconds")
+        if wiring.watched:
+            progress = Progress(wiring.regions)
+            request = Request(self, wiring, timeout_s, progress.counts, progress, parent)
+        else:
+            request = Request(self, wiring, timeout_s, [0], None, parent)
+        if parent is not None:
+            request.depth = parent.depth + 1
         if attributes:
-            request.attributes_given = attributes
+            request.more().attributes = attributes
         if wiring.replies == "many":
             request.replies = ReplyQueue(request)
         return request
@@ -305,7 +335,10 @@ class Host:
         if not counts[region]:
             request.settle()
         if idle:
-            self._turn()
+            if self.ready:
+                self._turn()
+            else:
+                self.awake = False
         if not request.state:
             self.register(request)
 
@@ -314,10 +347,12 @@ class Host:
         request.registered = True
         request.stream.in_flight += 1
         self.in_flight += 1
+        if not request.number:
+            request.number = self.next_number()
         self.requests[request.number] = request
         if request.parent is None:
             now_s = self.loop.time()
-            request.deadline_given = now_s + request.timeout_s
+            request.deadline_given_s = now_s + request.timeout_s
             if request.timeout_s != NEVER and self._deadlines.add(request, request.timeout_s, now_s):
                 self._arm_sweeper()
         else:
@@ -380,7 +415,8 @@ class Host:
         self._sweeper = None
         now_s = self.loop.time()
         for request in self._deadlines.due(now_s):
-            if request.idle_since_s is not None and now_s < request.idle_since_s + request.timeout_s:
+            idle_since_s = request.details.idle_since_s if request.details is not None else None
+            if idle_since_s is not None and now_s < idle_since_s + request.timeout_s:
                 self._deadlines.add(request, request.timeout_s, now_s)
             else:
                 request.expire()
@@ -431,7 +467,7 @@ class Host:
         try:
             request = self.open(wiring)
         except ActorflowError as error:
-            self.dead_letters.add(Request(self, wiring, 0.0), error, item=item)
+            self.dead_letters.add(Request(self, wiring, wiring.timeout_s, [0]), error, item=item)
             return None
         self.detach(request)
         self.enter(request, [codec.handed_over(item)] if self.strict else [item])
@@ -466,19 +502,17 @@ class Host:
             self.register(request)
         return request
 
-    def tell(self, request: Request, address: Address, item: Any) -> None:
-        """Deliver an item to an actor; one that has ended leaves a dead letter."""
+    def tell(self, request: Request, address: Address, items: list[Any]) -> None:
+        """Deliver items to an actor; one that has ended leaves dead letters."""
         if self.strict:
-            item = codec.handed_over(item)
-        replica = address.local
-        if replica is None or replica.closing:
-            replica = self.actor(address)
-            if replica is None:
+            items = [codec.handed_over(item) for item in items]
+        replica = address.local or self.actor(address)
+        if replica is None:
+            for item in items:
                 error = ActorGoneError(f"{address} has ended; told {summary(item)}", operator=address.name)
                 self.dead_letters.add(request, error, item=item)
-                return
-        if not request.state:
-            replica.tell(request, item)
+        elif not request.state:
+            replica.tell(request, items)
 
     def actor(self, address: Address) -> Replica | None:
         """Return the actor at an address, or None when it has ended."""
@@ -513,7 +547,9 @@ class Host:
             op.__dict__["emit"] = self.emit
         number = self.next_number()
         replica = KINDS[node.kind](self, node, op, number)
-        replica.address = Address(self.incarnation, number, operator.__name__, replica)
+        # in strict mode an address is looked up every time, as one that came from another host
+        local = None if self.strict else replica
+        replica.address = Address(self.incarnation, number, operator.__name__, local)
         self.actors[number] = replica
         if not detached:
             actors[number] = replica

@@ -87,17 +87,19 @@ class Replica:
         if not self.scheduled:
             self.schedule()
 
-    def tell(self, request: Request, item: Any) -> None:
-        """Put one item without context; items of one request that follow one another share an envelope."""
-        quick = self.quick
+    def tell(self, request: Request, items: list[Any]) -> None:
+        """Put what one activation told; items of one request that follow one another share an envelope."""
         if request.bulk:
-            self.put(request, None, [item])
+            self.put(request, None, items)
             return
-        request.counts[self.region if request.stream is self.stream else request.stream.entry_region] += 1
-        if quick and (last := quick[-1])[0] is request and last[1] is None:
-            last[2].append(item)
+        request.counts[self.region if request.stream is self.stream else request.stream.entry_region] += len(items)
+        quick = self.quick
+        if not quick:
+            quick.append((request, None, items))
+        elif (last := quick[-1])[0] is request and last[1] is None:
+            last[2].extend(items)
         else:
-            quick.append((request, None, [item]))
+            quick.append((request, None, items))
             if len(quick) > self.node.mailbox_envelopes:
                 self._refuse(request)
         if not self.scheduled:
@@ -166,8 +168,7 @@ class Replica:
 
     def run(self, host: Host) -> None:
         """Work through the mailbox until it is empty or the time slice is over."""
-        clock = host.clock
-        began = clock()
+        clock, began = host.clock, host.began
         host.working = host.activation
         left = pace = self.pace
         while not self.paused:
@@ -213,6 +214,7 @@ class Replica:
         spent = now - began
         if spent > SLICE_S:
             self.pace = max(self.pace >> 2, PACE_MIN)
+            self.host.tired = True
             return 0
         if spent * 4 < SLICE_S:
             self.pace = min(self.pace * 2, PACE_MAX)
@@ -319,6 +321,10 @@ class Replica:
         """Process the items of an envelope and count them as consumed."""
         raise NotImplementedError
 
+    def take_now(self, request: Request, item: Any) -> None:
+        """Process a request's first item on its caller's stack; only while nothing waits here."""
+        self.put(request, None, [item])
+
     def failed(self, request: Request, context: Context | None, item: Any, cause: BaseException) -> None:
         """Do with a failed item what its operator declares."""
         if context is not None and context.ask is not None:
@@ -345,6 +351,8 @@ class Replica:
     def close(self, *, at_once: bool = False) -> None:
         """End this actor: when its mailbox is empty, or at once."""
         self.closing = True
+        if self.address is not None:
+            self.address.local = None  # nothing more comes in
         if at_once:
             for request, _, items in chain(self.rest, self.quick):
                 self._drop(request, items)
@@ -384,19 +392,59 @@ class PlainReplica(Replica):
 
     __slots__ = ()
 
+    def take_now(self, request: Request, item: Any) -> None:
+        if self.scheduled or self.paused:
+            self.put(request, None, [item])
+            return
+        request.counts[self.region] += 1
+        self.host.working = self.host.activation
+        self.work(request, None, [item])
+
     def work(self, request: Request, context: Context | None, items: list[Any]) -> None:
         if context is not None or self.node.returns:
             for item in items:
                 self._work_apart(request, context, item)
             self.finished(request, len(items))
             return
-        activation = self.host.activation
+        host = self.host
+        activation = host.activation
         activation.request = request
         activation.context = None
         activation.replica = self
         out = activation.out
         effects = activation.effects
         process = self.op.process
+        if len(items) == 1:  # most envelopes: no loop, no copy of the outbox, no call that can be written out
+            try:
+                result = process(items[0])
+            except Exception as error:
+                activation.abort()
+                self.failed(request, None, items[0], error)
+            else:
+                if effects:
+                    if len(effects) == 1 and (to := effects[0][0]).__class__ is Address and to.local is not None:
+                        request.committed = True
+                        to.local.tell(request, [effects.pop()[1]])
+                    else:
+                        activation.commit()
+                if out:
+                    if result is not None:
+                        out.append(result)
+                    self.hand_on(request, None, out, 1)
+                elif result is not None:
+                    if request.stream is self.stream:
+                        request.committed = True
+                        self.node.hand_on(request, None, [result])
+                    else:
+                        self._no_way_on(request, [result])
+            counts = request.counts
+            region = self.region if request.stream is self.stream else request.stream.entry_region
+            counts[region] -= 1
+            if not counts[region] and not request.state:
+                request.settle()
+            if request.bulk:
+                request.relieve()
+            return
         ahead = iter(items)
         mark = 0
         while True:

@@ -181,12 +181,18 @@ class Router(Node):
 class Replying(Node):
     """What arrives here is a reply."""
 
-    __slots__ = ()
+    __slots__ = ("_once",)
+
+    def __init__(self, stream: Wiring, step: Step) -> None:
+        super().__init__(stream, step)
+        self._once = stream.replies == "one" and not stream.early
 
     def receive(self, request: Request, context: Context | None, items: list[Any]) -> None:
         if context is not None and context.frames is not None:
             for item in items:
                 self.stream.host.send_back(request, context.frames, value=item)
+        elif self._once and len(items) == 1 and request.value is UNSET:
+            request.value = items[0]  # the common case, without a call
         else:
             request.deliver(items)
 

@@ -188,9 +188,14 @@ class Wiring:
         for number, node in self.nodes.items():
             self._connect(topology.steps[number], node)
         self.enter: Put = self.nodes[entry.number].hand_on
+        self.direct: Replica | None = None  # the replica that every item of a request comes to first, if there is one
         self.always = [node for node in self.nodes.values() if isinstance(node, Folding) and node.fold.always]
         self.sources = [self.nodes[step.number] for step in topology.steps if isinstance(step, Source)]
+        first = getattr(self.enter, "__self__", None)
+        if isinstance(first, Replica) and not self.always and not self.sources:
+            self.direct = first
         self.reply: Put = self.nodes[topology.steps[-1].number].put
+        self.item_type = topology.request_type  # an item of exactly this type needs no check
         self.check = _checker(topology.request_type)
 
     def _observers(self) -> list[int]:

@@ -1,0 +1,1 @@
+"""Programs of the published cases, written on actorflow: they double as examples of its API."""
