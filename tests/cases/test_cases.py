@@ -1,0 +1,106 @@
+"""The case programs under `benchmarks/cases`, each against the facts that its case gives.
+
+A case is a file in `show/`: what to run, with which parameters, and what must come out. Its program is the module
+`benchmarks.cases.{family}_{workload}`. `ACTORFLOW_STRICT=1` sends every item through the codec.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import math
+import os
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from actorflow.runtime.host import Host
+
+HERE = Path(__file__).parent
+CASES = {path.stem: json.loads(path.read_text()) for path in sorted((HERE / "show").glob("*.json"))}
+STRICT = os.environ.get("ACTORFLOW_STRICT", "") == "1"
+
+SLOW: set[str] = set()
+
+# numbers that a case quotes from its source and says cannot be met
+QUOTED = {"savina-27-sor": {"suite_ref_val"}}
+
+
+def parameters() -> list[Any]:
+    return [
+        pytest.param(case, id=name, marks=[pytest.mark.slow] if name in SLOW else []) for name, case in CASES.items()
+    ]
+
+
+@pytest.mark.parametrize("case", parameters())
+async def test_a_program_gives_what_its_case_expects_and_leaves_nothing_behind(case: dict[str, Any]) -> None:
+    program = program_of(case)
+    tasks_before = asyncio.all_tasks()
+    params = {**case["params"], "data": str(HERE / "data")}
+    local = program.app.local(strict=STRICT)
+
+    started_s = time.perf_counter()
+    async with local as client, asyncio.timeout(case["time_limit_s"]):
+        result = await program.run(client, params)
+        taken_s = time.perf_counter() - started_s
+        assert local.host is not None
+        await assert_nothing_is_left(local.host)
+
+    assert asyncio.all_tasks() == tasks_before
+    assert_as_expected(case, json.loads(json.dumps(result)))
+    assert taken_s <= case["time_limit_s"]
+
+
+def program_of(case: dict[str, Any]) -> ModuleType:
+    name = f"benchmarks.cases.{case['family']}_{case['workload']}"
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        pytest.fail(f"case {case['id']} needs the module {name}, which does not exist yet", pytrace=False)
+
+
+async def assert_nothing_is_left(host: Host) -> None:
+    """What has ended may take a few turns of the event loop to be cleared away."""
+    for _ in range(10):
+        if not host.requests and not host.actors:
+            break
+        await asyncio.sleep(0)
+    assert not host.requests, f"{len(host.requests)} requests are left"
+    assert not host.actors, f"{len(host.actors)} actors are left"
+    assert host.in_flight == 0
+    assert not host.dead_letters.list(), "there are dead letters"
+
+
+def assert_as_expected(case: dict[str, Any], result: dict[str, Any]) -> None:
+    expected = {key: value for key, value in case["expected"].items() if key not in QUOTED.get(case["id"], ())}
+    mode = case["compare"]["mode"]
+    if mode == "invariant":  # the program has asserted what must hold; compare what is determined
+        expected = {key: value for key, value in expected.items() if key in result}
+    assert not expected.keys() - result.keys(), f"missing in the result: {sorted(expected.keys() - result.keys())}"
+    seen = {key: result[key] for key in expected}
+    if mode == "float":
+        assert_close(seen, expected, relative=case["compare"]["relative"], where="result")
+    else:
+        assert mode in {"exact", "digits", "invariant"}, f"unknown comparison {mode!r}"
+        assert seen == expected
+
+
+def assert_close(seen: Any, expected: Any, *, relative: float, where: str) -> None:
+    if isinstance(expected, float):
+        assert math.isclose(seen, expected, rel_tol=relative), f"{where}: {seen!r} is not close to {expected!r}"
+    elif isinstance(expected, list):
+        assert len(seen) == len(expected), f"{where}: {len(seen)} values, not {len(expected)}"
+        for index, (one, other) in enumerate(zip(seen, expected, strict=True)):
+            assert_close(one, other, relative=relative, where=f"{where}[{index}]")
+    elif isinstance(expected, dict):
+        assert seen.keys() >= expected.keys(), f"{where}: {sorted(expected.keys() - seen.keys())} are missing"
+        for key, value in expected.items():
+            assert_close(seen[key], value, relative=relative, where=f"{where}.{key}")
+    else:
+        assert seen == expected, f"{where}: {seen!r} is not {expected!r}"
