@@ -43,11 +43,6 @@ def register(kind: type) -> None:
     _types[type_name(kind)] = kind
 
 
-def registered_errors() -> dict[str, type[BaseException]]:
-    """Return the registered exception classes by wire name."""
-    return {name: kind for name, kind in _types.items() if issubclass(kind, BaseException)}
-
-
 def encode(value: object) -> bytes:
     """Encode one value; tuples, sets, big integers and registered types keep what they are.
 
@@ -59,6 +54,20 @@ def encode(value: object) -> bytes:
         raise CodecError(f"a value nests too deeply or contains itself: {type(value).__name__}") from None
     except (TypeError, ValueError, OverflowError) as error:
         raise CodecError(f"cannot encode {summary(value)}: {error}") from error
+
+
+def plain(value: Any) -> Any:
+    """Return plain values in place of what MessagePack and JSON libraries do not know (an encoder's hook).
+
+    Raises: TypeError when there is none.
+    """
+    if isinstance(value, ActorflowError):
+        return value.to_wire()
+    if isinstance(value, (set, frozenset, range)):
+        return list(value)
+    if isinstance(value, Address):
+        return repr(value)
+    return msgspec.to_builtins(value)
 
 
 def decode(data: bytes | bytearray | memoryview) -> Any:
@@ -86,7 +95,6 @@ def decode_untrusted(data: bytes, *, nesting_depth: int, ext: bool = True) -> An
             strict_map_key=False,
             object_pairs_hook=_unique,
             ext_hook=_untagged_untrusted if ext else _refused,
-            max_buffer_size=len(data),
         )
     except CodecError:
         raise
@@ -183,7 +191,7 @@ def _untagged(code: int, data: memoryview) -> Any:
         host, number, name = value
         return Address(str(host), int(number), str(name))
     if code == ERROR:
-        return from_wire(value, registered_errors())
+        return from_wire(value)
     if code == OBJECT:
         return _rebuilt(*value)
     raise CodecError(f"unknown extension type {code}")

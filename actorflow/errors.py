@@ -33,8 +33,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 SUMMARY_CHARACTERS_MAX = 200
 
@@ -220,7 +221,6 @@ class SpawnLimitError(LimitError):
     """A request has more live actors than allowed."""
 
 
-_ErrorT = TypeVar("_ErrorT", bound=ActorflowError)
 _combined: dict[type[BaseException], type[ActivationError]] = {}
 
 
@@ -267,22 +267,32 @@ def _cause_arguments(error: ActorflowError) -> list[Any] | None:
     return list(error.args) if all(isinstance(value, plain) for value in error.args) else None
 
 
-def from_wire(wire: Mapping[str, Any], known: Mapping[str, type[BaseException]] | None = None) -> ActorflowError:
+def from_wire(wire: Mapping[str, Any]) -> ActorflowError:
     """Rebuild an error that `to_wire` made.
 
-    `known` maps "module:class" to exception classes that may be rebuilt; a class that is not known here arrives as a
-    plain ActivationError with `cause_type` and `cause_text`.
+    An exception class that this process has imported too is rebuilt as that class, from plain arguments and without
+    running its constructor; any other arrives as an ActivationError with `cause_type` and `cause_text`.
     """
     name, message = str(wire.get("type", "RequestError")), str(wire.get("message", ""))
     fields = {field: wire[field] for field in (*ActorflowError.FIELDS, "retryable", "overloaded") if field in wire}
     own = globals().get(name)
     if isinstance(own, type) and issubclass(own, ActorflowError):
-        if own is TopologyError:
-            return TopologyError(message, **fields)
-        return own(message, **fields)
-    cause = (known or {}).get(name)
+        return TopologyError(message, **fields) if own is TopologyError else own(message, **fields)
+    cause = _imported_exception(name)
     if cause is None:
         return ActivationError(message, **fields)
-    original = cause.__new__(cause)
-    original.args = tuple(wire.get("cause_args") or ())
+    try:
+        original = cause.__new__(cause)
+        original.args = tuple(wire.get("cause_args") or ())
+    except Exception:
+        return ActivationError(message, **fields)
     return activation_error(original, message, **fields)
+
+
+def _imported_exception(name: str) -> type[Exception] | None:
+    """Return the exception class of a "module:class" name if this process has it already; never imports."""
+    module, _, path = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    return found if isinstance(found, type) and issubclass(found, Exception) else None

@@ -1,0 +1,300 @@
+"""The `actorflow` command."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import orjson
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from actorflow import codec
+from actorflow.errors import ActorflowError
+from actorflow.gateway import Gateway
+from actorflow.plan.app import AppPlan
+from actorflow.plan.check import faults_of
+from actorflow.plan.draw import to_json, to_mermaid, to_svg
+from actorflow.remote import RemoteConnection
+from actorflow.runtime.host import Host
+
+URL = "http://127.0.0.1:7700"
+EXIT_REFUSED, EXIT_FAILED = 2, 1
+
+console = Console(stderr=True, highlight=False)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="actorflow")
+def main() -> None:
+    """Run apps of dataflow streams, and send them requests.
+
+    \b
+    actorflow run examples.shop:app                            start an app on http://127.0.0.1:7700
+    actorflow call checkout '{"sku": "tea", "quantity": 2}'    send a request, print the reply
+    actorflow check examples.shop:app                          find every fault before anything starts
+    actorflow graph examples.shop:app --svg > shop.svg         draw the streams
+    """
+
+
+@main.command()
+@click.argument("target", metavar="MODULE:APP")
+@click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen; others need a token.")
+@click.option("--port", default=7700, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free port.")
+@click.option("--token-file", type=click.Path(exists=True, dir_okay=False), help="File with the token to ask for.")
+@click.option("--strict", is_flag=True, help="Send every item through the codec, as between hosts.")
+@click.option("--drain-s", default=30.0, show_default=True, help="Longest wait for requests in flight at the end.")
+def run(target: str, address: str, port: int, token_file: str | None, strict: bool, drain_s: float) -> None:
+    """Start an app on this machine and serve it until Ctrl-C.
+
+    On Ctrl-C or SIGTERM the host takes nothing new, finishes what is in flight and exits with 0; a second one
+    ends it at once. In memory: a restart forgets.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    app = _load(target)
+    token = Path(token_file).read_text().strip() if token_file else os.environ.get("ACTORFLOW_TOKEN")
+    _run(_serve(app, address=address, port=port, token=token, strict=strict, drain_s=drain_s))
+
+
+async def _serve(
+    app: AppPlan, *, address: str, port: int, token: str | None, strict: bool, drain_s: float
+) -> None:
+    try:
+        host = Host(app, strict=strict)
+        gateway = Gateway(host, address=address, port=port, token=token)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked.set)
+    await host.start()
+    try:
+        await gateway.start()
+    except OSError as error:
+        await host.stop()
+        raise click.ClickException(f"cannot listen on {address}:{port}: {error.strerror}; try --port 0") from None
+    # objects of the program itself are never garbage: the collector need not look at them again
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    console.print(f"[bold]{app.name}[/bold] answers on {gateway.url} (in memory: a restart forgets)")
+    for name in host.wirings:
+        console.print(f"  POST {gateway.url}/streams/{name}")
+    console.print("Ctrl-C drains and stops.")
+    await asked.wait()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.remove_signal_handler(number)
+    console.print(f"draining: {host.in_flight} requests in flight")
+    finished = await host.drain(drain_s)
+    await gateway.stop()
+    console.print("stopped" if finished else f"stopped; some requests did not end within {drain_s:g} s")
+
+
+@main.command()
+@click.argument("stream")
+@click.argument("item", metavar="JSON|-|@FILE", default="null")
+@click.option("--url", default=URL, show_default=True, envvar="ACTORFLOW_URL", help="The host.")
+@click.option("--timeout-s", type=float, help="Deadline; by default the stream's.")
+@click.option("--many", is_flag=True, help="Items are lines of JSON, sent one by one; replies are printed as they come.")
+@click.option("--lines", is_flag=True, help="As --many, with each line of text as an item.")
+def call(stream: str, item: str, url: str, timeout_s: float | None, many: bool, lines: bool) -> None:
+    """Send a request to a STREAM and print its reply as JSON.
+
+    The item is JSON on the command line, '-' for standard input, or '@FILE'. A live line on standard error shows
+    what is under way.
+    """
+    if timeout_s is not None and timeout_s <= 0:
+        raise click.BadParameter("a deadline is a positive number of seconds", param_hint="--timeout-s")
+    if many or lines:
+        _run(_call_many(stream, _lines(item, as_json=not lines), url, timeout_s))
+    else:
+        _run(_call(stream, _json_item(_read(item)), url, timeout_s))
+
+
+async def _call(stream: str, item: Any, url: str, timeout_s: float | None) -> None:
+    connection = RemoteConnection(url, token=os.environ.get("ACTORFLOW_TOKEN"))
+    try:
+        with _progress() as progress:
+            task = progress.add_task(f"{stream}: waiting", total=None)
+
+            def show(outstanding: int, elapsed_s: float) -> None:
+                progress.update(task, description=f"{stream}: {outstanding:,} items under way")
+
+            reply = await connection.request(stream, item, timeout_s, None, show)
+        _print(reply)
+    finally:
+        await connection.close()
+
+
+async def _call_many(stream: str, items: Iterator[Any], url: str, timeout_s: float | None) -> None:
+    connection = RemoteConnection(url, token=os.environ.get("ACTORFLOW_TOKEN"))
+    counts = [0, 0]
+    began = time.monotonic()
+
+    def counted() -> Iterator[Any]:
+        for item in items:
+            counts[0] += 1
+            yield item
+
+    try:
+        with _progress() as progress:
+            task = progress.add_task(f"{stream}: waiting", total=None)
+            async for reply in connection.stream(stream, counted(), timeout_s, None, None):
+                counts[1] += 1
+                _print(reply)
+                spent_s = max(time.monotonic() - began, 1e-9)
+                progress.update(
+                    task,
+                    description=f"{stream}: {counts[0]:,} items in, {counts[1]:,} replies, {counts[0] / spent_s:,.0f}/s",
+                )
+    finally:
+        await connection.close()
+
+
+@main.command()
+@click.argument("target", metavar="MODULE:APP")
+def check(target: str) -> None:
+    """Find every fault of an app's streams before anything starts; exits with 1 if there is one."""
+    app = _load(target)
+    faults = list(faults_of(app))
+    for fault in faults:
+        console.print(f"[red]✗[/red] {fault}")
+    if faults:
+        console.print(f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in app {app.name}")
+        sys.exit(EXIT_FAILED)
+    steps = sum(len(topology.steps) for topology in app.streams.values())
+    console.print(f"[green]✓[/green] app {app.name}: {len(app.streams)} streams with {steps} steps, no faults")
+
+
+@main.command()
+@click.argument("target", metavar="MODULE:APP")
+@click.argument("stream", required=False)
+@click.option("--mermaid", "form", flag_value="mermaid", default=True, help="Mermaid text (the default).")
+@click.option("--svg", "form", flag_value="svg", help="An SVG picture; names a single STREAM where there are several.")
+@click.option("--json", "form", flag_value="json", help="Steps and edges as JSON.")
+def graph(target: str, stream: str | None, form: str) -> None:
+    """Draw the streams of an app, or one of them."""
+    app = _load(target)
+    try:
+        chosen = [app[stream].topology] if stream else list(app.streams.values())
+    except ActorflowError as error:
+        raise click.ClickException(str(error)) from None
+    if form == "json":
+        click.echo(json.dumps([to_json(topology) for topology in chosen], indent=2))
+    elif form == "mermaid":
+        for topology in chosen:
+            click.echo(f"%% stream {topology.stream}\n{to_mermaid(topology)}")
+    elif len(chosen) != 1:
+        raise click.UsageError(f"an SVG shows one stream; name one of: {', '.join(app.streams)}")
+    else:
+        click.echo(to_svg(chosen[0]), nl=False)
+
+
+@main.command()
+@click.argument("target", metavar="MODULE:APP")
+def streams(target: str) -> None:
+    """List the streams of an app with what they take and how they answer."""
+    for name, topology in _load(target).streams.items():
+        taken, made = (getattr(kind, "__name__", str(kind)) for kind in (topology.request_type, topology.reply_type))
+        path = " → ".join(step.name for step in topology.steps)
+        click.echo(f"{name}  {taken} → {made} ({topology.replies})\n    {path}")
+
+
+# -- plumbing
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run to the end on uvloop where there is one; typed errors become one line and an exit code."""
+    try:
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    except ImportError:  # not on this platform
+        factory = asyncio.new_event_loop  # type: ignore[assignment]
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(work)
+    except ActorflowError as error:
+        console.print(f"[red]{error.to_wire()['type']}[/red]: {error}", soft_wrap=True)
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        console.print("interrupted")
+        sys.exit(130)
+
+
+def _load(target: str) -> AppPlan:
+    """Import MODULE and return its APP, with an error that says what is there."""
+    module_name, colon, attribute = target.partition(":")
+    if not colon or not attribute:
+        raise click.BadParameter(f"{target!r} is not MODULE:APP (for example examples.shop:app)", param_hint="MODULE:APP")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and not module_name.startswith(error.name):
+            raise click.ClickException(f"{module_name} imports {error.name!r}, which is not installed") from None
+        here = Path.cwd()
+        raise click.ClickException(f"there is no module {module_name!r} below {here} or installed") from None
+    except Exception as error:
+        raise click.ClickException(f"importing {module_name} raised {type(error).__name__}: {error}") from error
+    app = getattr(module, attribute, None)
+    if not isinstance(app, AppPlan):
+        apps = [name for name, value in vars(module).items() if isinstance(value, AppPlan)]
+        found = "nothing" if app is None else f"a {type(app).__name__}"
+        raise click.ClickException(
+            f"{module_name}:{attribute} is {found}, not an App (apps there: {', '.join(apps) or 'none'})"
+        )
+    return app
+
+
+def _read(item: str) -> str:
+    if item == "-":
+        return sys.stdin.read()
+    if item.startswith("@"):
+        try:
+            return Path(item[1:]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.ClickException(f"cannot read {item[1:]}: {error}") from None
+    return item
+
+
+def _json_item(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        hint = " (a string needs its quotes: '\"tea\"')" if not text.lstrip().startswith(("{", "[", '"')) else ""
+        raise click.BadParameter(f"{text[:80]!r} is not JSON: {error}{hint}", param_hint="JSON") from None
+
+
+def _lines(item: str, *, as_json: bool) -> Iterator[Any]:
+    for line in _read(item).splitlines():
+        if not as_json:
+            yield line
+        elif line.strip():
+            yield _json_item(line)
+
+
+def _progress() -> Progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, refresh_per_second=8)
+
+
+def _print(value: Any) -> None:
+    click.echo(orjson.dumps(value, default=codec.plain, option=orjson.OPT_NON_STR_KEYS).decode())
+
+
+if __name__ == "__main__":
+    main()

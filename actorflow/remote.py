@@ -1,0 +1,307 @@
+"""A client's connection to a host elsewhere: frames over one WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from actorflow import codec, wire
+from actorflow.client import Items, Named
+from actorflow.errors import ActorflowError, CodecError, ConnectionLostError, ProtocolError, from_wire
+from actorflow.limits import Limits
+
+CONNECT_TIMEOUT_S = 10.0
+
+
+class RemoteConnection:
+    """One WebSocket to a host, opened when first used and again after it was lost.
+
+    What is in flight when the connection ends fails with ConnectionLostError: its outcome is unknown.
+    """
+
+    def __init__(self, url: str, *, token: str | None = None) -> None:
+        self._url = url.rstrip("/")
+        if not self._url.startswith(("http://", "https://")):
+            raise ValueError(f"Client({url!r}): a URL such as http://localhost:7700 is needed")
+        self._token = token
+        self._limits = Limits()
+        self._session: aiohttp.ClientSession | None = None
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._connecting = asyncio.Lock()
+        self._reader: asyncio.Task[None] | None = None
+        self._writer: asyncio.Task[None] | None = None
+        self._outbox: wire.Outbox | None = None
+        self._open: dict[int, Exchange] = {}
+        self._count = 0
+
+    # -- the verbs
+
+    async def request(
+        self,
+        stream: Named,
+        item: Any,
+        timeout_s: float | None,
+        attributes: Mapping[str, Any] | None,
+        progress: Callable[[int, float], None] | None = None,
+    ) -> Any:
+        """Send one item and await the reply; `progress(outstanding, elapsed_s)` is called while it takes time."""
+        mode = wire.ONE if progress is None else wire.WATCHED
+        async with self._exchange(stream, item, timeout_s, attributes, mode) as exchange:
+            exchange.progress = progress
+            return _typed(stream, await exchange.result())
+
+    async def stream(
+        self,
+        stream: Named,
+        items: Items,
+        timeout_s: float | None,
+        total_s: float | None,
+        attributes: Mapping[str, Any] | None,
+    ) -> AsyncGenerator[Any, None]:
+        """Send items as there is room for them and yield replies as they come."""
+        async with self._exchange(stream, None, timeout_s, attributes, wire.STREAM) as exchange:
+            feeding = asyncio.create_task(self._feed(exchange, items))
+            try:
+                async with asyncio.timeout(total_s):
+                    while values := await exchange.values():
+                        self._put([wire.CREDIT, exchange.number, len(values)])
+                        for value in values:
+                            yield _typed(stream, value)
+                if feeding.done() and not feeding.cancelled() and (error := feeding.exception()) is not None:
+                    raise error
+            finally:
+                feeding.cancel()
+                await asyncio.gather(feeding, return_exceptions=True)
+
+    async def send(
+        self, stream: Named, item: Any, timeout_s: float | None, attributes: Mapping[str, Any] | None
+    ) -> str:
+        """Send one item and return the request's id once it is accepted."""
+        async with self._exchange(stream, item, timeout_s, attributes, wire.SEND) as exchange:
+            return str(await exchange.result())
+
+    async def cancel(self, request_id: str) -> bool:
+        """Cancel a request by its id."""
+        return bool(await self._ask("cancel", request_id))
+
+    async def dead_letters(self) -> list[dict[str, Any]]:
+        """Return the host's dead letters."""
+        return list(await self._ask("dead_letters", None))
+
+    async def replay(self, number: int) -> str:
+        """Replay a dead letter."""
+        return str(await self._ask("replay", number))
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._outbox is not None:
+            self._outbox.flush()
+        for task in (self._reader, self._writer):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        if self._socket is not None:
+            await self._socket.close()
+        if self._session is not None:
+            await self._session.close()
+        self._socket = self._session = None
+        self._lost("the client was closed")
+
+    # -- exchanges
+
+    @contextlib.asynccontextmanager
+    async def _exchange(
+        self, stream: Named, item: Any, timeout_s: float | None, attributes: Mapping[str, Any] | None, mode: str
+    ) -> AsyncGenerator[Exchange, None]:
+        await self._connect()
+        name = stream if isinstance(stream, str) else stream.name
+        exchange = self._new()
+        given = dict(attributes) if attributes else None
+        codec.encode([item, given])  # what cannot travel is refused here, before anything is sent
+        self._put([wire.REQUEST, exchange.number, name, item, timeout_s, given, mode])
+        try:
+            yield exchange
+        finally:
+            self._open.pop(exchange.number, None)
+            if not exchange.ended:
+                self._put([wire.CANCEL, exchange.number])
+
+    async def _ask(self, verb: str, argument: Any) -> Any:
+        await self._connect()
+        exchange = self._new()
+        self._put([wire.ASK, exchange.number, verb, argument])
+        try:
+            return await exchange.result()
+        finally:
+            self._open.pop(exchange.number, None)
+
+    def _new(self) -> Exchange:
+        self._count += 1
+        exchange = self._open[self._count] = Exchange(self._count)
+        return exchange
+
+    async def _feed(self, exchange: Exchange, items: Items) -> None:
+        if isinstance(items, AsyncIterable):
+            async for item in items:
+                await exchange.take_room()
+                self._put([wire.ITEMS, exchange.number, [item]])
+        else:
+            for item in items:
+                await exchange.take_room()
+                self._put([wire.ITEMS, exchange.number, [item]])
+        self._put([wire.END, exchange.number])
+
+    # -- the connection
+
+    def _put(self, frame: list[Any]) -> None:
+        if self._outbox is not None and self._socket is not None and not self._socket.closed:
+            self._outbox.put(frame)
+
+    async def _connect(self) -> None:
+        if self._socket is not None and not self._socket.closed:
+            return
+        async with self._connecting:
+            if self._socket is not None and not self._socket.closed:
+                return
+            headers = {"Authorization": f"Bearer {self._token}"} if self._token else None
+            if self._session is None:
+                self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT_S))
+            try:
+                socket = await self._session.ws_connect(
+                    self._url + wire.PATH, headers=headers, max_msg_size=self._limits.frame_bytes, heartbeat=20.0
+                )
+            except aiohttp.WSServerHandshakeError as error:
+                why = "a valid token is needed" if error.status == 401 else f"it answered {error.status}"
+                raise ConnectionLostError(f"{self._url} refused the connection: {why}") from error
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                raise ConnectionLostError(
+                    f"no host answers at {self._url} ({error}); start one with: actorflow run MODULE:APP",
+                    retryable=True,
+                ) from error
+            self._socket = socket
+            writing: asyncio.Queue[bytes] = asyncio.Queue()
+            loop = asyncio.get_running_loop()
+            self._outbox = wire.Outbox(writing.put_nowait, loop.call_soon)
+            self._outbox.put([wire.HELLO, wire.VERSION, "tagged"])
+            self._reader = loop.create_task(self._read(socket), name="client reader")
+            self._writer = loop.create_task(_write_all(socket, writing), name="client writer")
+
+    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        why = "the host closed the connection"
+        try:
+            async for message in socket:
+                if message.type is not aiohttp.WSMsgType.BINARY:
+                    continue
+                frames = wire.unpack(message.data, nesting_depth=self._limits.nesting_depth, from_client=False)
+                for frame in frames:
+                    if frame[0] == wire.ERROR and frame[1] is None:
+                        why = str(frame[2].get("message"))
+                    elif frame[0] != wire.WELCOME and (exchange := self._open.get(frame[1])) is not None:
+                        exchange.receive(frame)
+        except (CodecError, ProtocolError) as error:
+            why = f"it sent something unreadable: {error}"
+        finally:
+            if self._socket is socket:
+                self._lost(why)
+            if not socket.closed:
+                await socket.close()
+
+    def _lost(self, why: str) -> None:
+        for exchange in list(self._open.values()):
+            exchange.fail(ConnectionLostError(f"the connection to {self._url} was lost: {why}; the outcome is unknown"))
+
+
+async def _write_all(socket: aiohttp.ClientWebSocketResponse, writing: asyncio.Queue[bytes]) -> None:
+    with contextlib.suppress(ConnectionError):
+        while True:
+            await socket.send_bytes(await writing.get())
+
+
+class Exchange:
+    """One request as the client sees it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.ended = False
+        self.progress: Callable[[int, float], None] | None = None
+        self._value: Any = None
+        self._values: list[Any] = []
+        self._error: ActorflowError | None = None
+        self._room = 0
+        self._changed: asyncio.Future[None] | None = None
+
+    def receive(self, frame: list[Any]) -> None:
+        """Take a frame from the host."""
+        kind = frame[0]
+        if kind == wire.PROGRESS:
+            if self.progress is not None:
+                self.progress(frame[2], frame[3])
+            return
+        if kind in {wire.REPLY, wire.DONE}:
+            self.ended = True
+            self._value = frame[2] if kind == wire.REPLY else None
+        elif kind == wire.ACCEPTED:
+            self._value = frame[2]
+        elif kind == wire.VALUES:
+            self._values.extend(frame[2])
+        elif kind == wire.ROOM:
+            self._room += frame[2]
+        elif kind == wire.ERROR:
+            self.fail(from_wire(frame[2]))
+            return
+        self._wake()
+
+    def fail(self, error: ActorflowError) -> None:
+        """End badly."""
+        self.ended = True
+        self._error = error
+        self._wake()
+
+    async def result(self) -> Any:
+        """Await the reply, or the acceptance, of an exchange that has one. Raises: what it ended with."""
+        while not self.ended and self._value is None:
+            await self._change()
+        if self._error is not None:
+            raise self._error
+        self.ended = True
+        return self._value
+
+    async def values(self) -> list[Any]:
+        """Await streamed replies; an empty list at the end. Raises: what the request ended with."""
+        while not self._values and not self.ended:
+            await self._change()
+        if not self._values and self._error is not None:
+            raise self._error
+        values, self._values = self._values, []
+        return values
+
+    async def take_room(self) -> None:
+        """Wait until another item may be sent."""
+        while not self._room and not self.ended:
+            await self._change()
+        self._room -= 1
+
+    async def _change(self) -> None:
+        if self._changed is None or self._changed.done():
+            self._changed = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._changed)
+
+    def _wake(self) -> None:
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+
+def _typed(stream: Named, value: Any) -> Any:
+    """Return a reply as the type that the stream declares, where the caller named the stream by a point of it."""
+    kind = Any if isinstance(stream, str) else stream.reply_type
+    if kind is Any or kind is None or (isinstance(kind, type) and isinstance(value, kind)):
+        return value
+    try:
+        return msgspec.convert(value, kind)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise CodecError(f"the reply is not of the declared type: {error}") from error

@@ -1,0 +1,262 @@
+"""One client's connection, at the host: frames in, requests begun, frames out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Any
+
+from aiohttp import web
+
+from actorflow import wire
+from actorflow.errors import (
+    ActorflowError,
+    CodecError,
+    InvalidItemError,
+    ProtocolError,
+    TooManyRequestsError,
+    UnknownStreamError,
+)
+from actorflow.runtime.host import Host
+from actorflow.runtime.request import UNSET, ReplyQueue, Request
+
+log = logging.getLogger("actorflow.session")
+
+OPEN_MAX = 20_000
+"""Exchanges that one connection may have open at once."""
+
+PROGRESS_EVERY_S = 0.25
+
+
+class Session:
+    """The state of one connection: its open exchanges. Everything that is still open ends with it."""
+
+    def __init__(self, host: Host, socket: web.WebSocketResponse) -> None:
+        self._host = host
+        self._socket = socket
+        self._open: dict[int, Request] = {}
+        self._credits: dict[int, asyncio.Semaphore] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._outbox = wire.Outbox(self._write, host.loop.call_soon)
+        self._writing: asyncio.Queue[bytes] = asyncio.Queue()
+        self._writer = host.loop.create_task(self._write_all(), name="session writer")
+        self._greeted = self._closed = False
+
+    # -- bytes
+
+    def _write(self, data: bytes) -> None:
+        if not self._closed:
+            self._writing.put_nowait(data)
+
+    async def _write_all(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await self._socket.send_bytes(await self._writing.get())
+
+    async def receive(self, data: bytes) -> bool:
+        """Act on a message; return False when the connection is to be closed."""
+        try:
+            frames = wire.unpack(data, nesting_depth=self._host.limits.nesting_depth, from_client=True)
+            for frame in frames:
+                self._act(frame)
+        except (CodecError, ProtocolError) as error:
+            await self.refuse(str(error))
+            return False
+        return True
+
+    async def refuse(self, why: str) -> None:
+        """Say why, and close."""
+        log.warning("closed a connection: %s", why)
+        error = ProtocolError(why)
+        with contextlib.suppress(ConnectionError):
+            await self._socket.send_bytes(wire.pack([[wire.ERROR, None, error.to_wire()]], tagged=False))
+            await self._socket.close(code=1002, message=why.encode()[:120])
+
+    async def close(self) -> None:
+        """End everything that is open, and the tasks."""
+        if self._closed:
+            return
+        self._outbox.flush()
+        self._closed = True
+        for request in list(self._open.values()):
+            request.on_end = None
+            request.cancel("its client left")
+        self._open.clear()
+        tasks = [self._writer, *self._tasks]
+        if not self._writing.empty() and not self._socket.closed:
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(ConnectionError):
+            await self._socket.close(code=1001)
+
+    # -- frames
+
+    def _act(self, frame: list[Any]) -> None:
+        kind = frame[0]
+        if not self._greeted:
+            self._greet(frame)
+        elif kind == wire.REQUEST:
+            try:
+                self._begin(*frame[1:])
+            except ActorflowError as error:
+                self._outbox.put([wire.ERROR, frame[1], error.to_wire()])
+        elif kind == wire.ITEMS:
+            self._feed(frame[1], frame[2])
+        elif kind == wire.END:
+            if (request := self._open.get(frame[1])) is not None:
+                self._host.fed(request)
+        elif kind == wire.CREDIT:
+            if (credit := self._credits.get(frame[1])) is not None:
+                for _ in range(min(max(frame[2], 0), wire.ITEMS_AHEAD)):
+                    credit.release()
+        elif kind == wire.CANCEL:
+            if (request := self._open.get(frame[1])) is not None:
+                request.cancel()
+        elif kind == wire.ASK:
+            self._ask(*frame[1:])
+        else:
+            raise ProtocolError("HELLO is the first frame, and only that")
+
+    def _greet(self, frame: list[Any]) -> None:
+        if frame[0] != wire.HELLO:
+            raise ProtocolError("the first frame must be HELLO")
+        version, codec_name = frame[1], frame[2]
+        if version != wire.VERSION:
+            raise ProtocolError(f"this host speaks version {wire.VERSION} of the protocol, the client {version}")
+        if codec_name not in {"plain", "tagged"}:
+            raise ProtocolError(f"the codec is 'plain' or 'tagged', not {codec_name!r}")
+        self._outbox.tagged = codec_name == "tagged"
+        self._greeted = True
+        self._outbox.put([wire.WELCOME, wire.VERSION, self._host.incarnation, self._host.limits.frame_bytes])
+
+    def _begin(
+        self, number: int, stream: str, item: Any, timeout_s: float | None, attributes: dict[str, Any] | None, mode: str
+    ) -> None:
+        if number in self._open:
+            raise ProtocolError(f"exchange {number} is open already")
+        if mode not in wire.MODES:
+            raise ProtocolError(f"mode is one of {', '.join(wire.MODES)}, not {mode!r}")
+        if len(self._open) >= OPEN_MAX:
+            raise TooManyRequestsError(f"this connection has {OPEN_MAX} requests open, its limit; await some first")
+        if timeout_s is not None and not 0 < timeout_s < float("inf"):
+            raise InvalidItemError(f"timeout_s={timeout_s!r} is not a positive number of seconds")
+        host = self._host
+        wiring = host.stream(stream)
+        if mode == wire.STREAM:
+            self._begin_stream(number, host.feed(wiring, timeout_s, attributes))
+            return
+        request = host.open(wiring, timeout_s, attributes)
+        item = wiring.checked(item)
+        if mode == wire.SEND:
+            host.detach(request)
+            host.enter(request, [item])
+            self._outbox.put([wire.ACCEPTED, number, request.id])
+            return
+        self._open[number] = request
+        request.on_end = lambda ended: self._ended(number, ended)
+        host.enter(request, [item])
+        if mode == wire.WATCHED and not request.state:
+            self._run(self._report(number, request), "progress")
+
+    def _ended(self, number: int, request: Request) -> None:
+        """Say how a request with one reply ended."""
+        self._open.pop(number, None)
+        if request.error is not None:
+            self._outbox.put([wire.ERROR, number, request.error.to_wire()])
+        elif request.replies is not None:
+            self._outbox.put([wire.REPLY, number, request.replies.take()])
+        else:
+            self._outbox.put([wire.REPLY, number, None if request.value is UNSET else request.value])
+
+    async def _report(self, number: int, request: Request) -> None:
+        began = self._host.now_s()
+        while not request.state:
+            await asyncio.sleep(PROGRESS_EVERY_S)
+            if not request.state:
+                self._outbox.put([wire.PROGRESS, number, request.outstanding(), self._host.now_s() - began])
+
+    def _ask(self, number: int, verb: str, argument: Any) -> None:
+        host = self._host
+        try:
+            if verb == "dead_letters":
+                value: Any = [letter.to_wire() for letter in host.dead_letters.list()]
+            elif verb == "replay" and type(argument) is int:
+                value = host.dead_letters.replay(argument)
+            elif verb == "cancel" and type(argument) is str:
+                request = host.find(argument)
+                if request is not None:
+                    request.cancel()
+                value = request is not None
+            else:
+                raise UnknownStreamError(f"nothing known to do by {verb!r} with {argument!r}")
+        except ActorflowError as error:
+            self._outbox.put([wire.ERROR, number, error.to_wire()])
+        else:
+            self._outbox.put([wire.REPLY, number, value])
+
+    # -- streams of items and replies
+
+    def _begin_stream(self, number: int, request: Request) -> None:
+        if request.replies is None:
+            request.replies = ReplyQueue(request)
+        request.more().idle_since_s = self._host.now_s()
+        self._open[number] = request
+        self._credits[number] = asyncio.Semaphore(wire.ITEMS_AHEAD)
+        self._outbox.put([wire.ACCEPTED, number, request.id])
+        self._outbox.put([wire.ROOM, number, wire.ITEMS_AHEAD])
+        self._run(self._forward(number, request), f"replies of {request.id}")
+
+    def _feed(self, number: int, items: list[Any]) -> None:
+        request = self._open.get(number)
+        if request is None:
+            return  # it has ended: what was under way is dropped
+        if len(items) > wire.ITEMS_AHEAD:
+            raise ProtocolError(f"{len(items)} items at once, but there was room for {wire.ITEMS_AHEAD}")
+        try:
+            checked = [request.stream.checked(item) for item in items]
+        except ActorflowError as error:
+            request.fail(error)
+            return
+        request.more().idle_since_s = self._host.now_s()
+        self._host.feed_items(request, checked)
+        if request.crowded():
+            self._run(self._make_room(number, request, len(items)), f"room for {request.id}")
+        else:
+            self._outbox.put([wire.ROOM, number, len(items)])
+
+    async def _make_room(self, number: int, request: Request, count: int) -> None:
+        await request.room()
+        self._outbox.put([wire.ROOM, number, count])
+
+    async def _forward(self, number: int, request: Request) -> None:
+        """Send streamed replies as there is credit for them, and then the end."""
+        credit = self._credits[number]
+        assert request.replies is not None
+        try:
+            while values := await request.replies.read():
+                request.more().idle_since_s = self._host.now_s()
+                while values:
+                    await credit.acquire()
+                    some = 1
+                    while some < len(values) and not credit.locked():
+                        await credit.acquire()
+                        some += 1
+                    self._outbox.put([wire.VALUES, number, values[:some]])
+                    values = values[some:]
+            if request.stream.replies == "one":
+                self._outbox.put([wire.VALUES, number, [request.value]])
+            self._outbox.put([wire.DONE, number])
+        except ActorflowError as error:
+            self._outbox.put([wire.ERROR, number, error.to_wire()])
+        finally:
+            self._open.pop(number, None)
+            self._credits.pop(number, None)
+            request.cancel("its client left")
+
+    def _run(self, coroutine: Any, name: str) -> None:
+        task = self._host.loop.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

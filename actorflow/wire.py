@@ -1,0 +1,123 @@
+"""What clients and hosts say to each other: frames on a WebSocket at `/wire`.
+
+A binary message is a MessagePack array of frames, and a frame is an array that begins with its kind:
+
+    client → host                                         host → client
+    HELLO    [0, version, codec]                          WELCOME  [16, version, host, frame_bytes]
+    REQUEST  [1, id, stream, item, timeout_s, attrs, mode] REPLY    [17, id, value]          the end, with the reply
+    ITEMS    [2, id, [item, …]]                           VALUES   [18, id, [value, …]]     streamed replies
+    END      [3, id]              no more items           DONE     [19, id]                 the end of streamed replies
+    CREDIT   [4, id, count]       values may follow       ERROR    [20, id, error]          the end, badly
+    CANCEL   [5, id]                                      ACCEPTED [21, id, request id]
+    ASK      [6, id, verb, argument]                      ROOM     [22, id, count]          items may follow
+                                                          PROGRESS [23, id, outstanding, elapsed_s]
+
+`id` is the client's number for an exchange; `mode` is one of the MODES. Values are plain MessagePack; a client that says
+"tagged" in HELLO also sends and receives the extensions of `actorflow.codec`, so that tuples, sets and declared types
+arrive as what they were. `ASK` verbs: "cancel" (a request id), "dead_letters" (nil), "replay" (a number).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from actorflow import codec
+from actorflow.errors import CodecError, ProtocolError, summary
+
+VERSION: Final = 1
+PATH: Final = "/wire"
+
+HELLO, REQUEST, ITEMS, END, CREDIT, CANCEL, ASK = range(7)
+WELCOME, REPLY, VALUES, DONE, ERROR, ACCEPTED, ROOM, PROGRESS = range(16, 24)
+
+ONE, SEND, STREAM, WATCHED = "one", "send", "stream", "watched"
+MODES: Final = (ONE, SEND, STREAM, WATCHED)
+"""ask for one reply; send and await no reply; stream items in and replies out; as "one", with PROGRESS frames."""
+
+ITEMS_AHEAD: Final = 1024
+"""Items, or values, that one side may send before the other has made room for more."""
+
+_encode = msgspec.msgpack.Encoder(enc_hook=codec.plain).encode
+
+_SHAPES: dict[int, tuple[type | tuple[type, ...], ...]] = {
+    HELLO: (int, str),
+    REQUEST: (int, str, object, (int, float, type(None)), (dict, type(None)), str),
+    ITEMS: (int, list),
+    END: (int,),
+    CREDIT: (int, int),
+    CANCEL: (int,),
+    ASK: (int, str, object),
+    WELCOME: (int, str, int),
+    REPLY: (int, object),
+    VALUES: (int, list),
+    DONE: (int,),
+    ERROR: ((int, type(None)), dict),
+    ACCEPTED: (int, str),
+    ROOM: (int, int),
+    PROGRESS: (int, int, (int, float)),
+}
+
+
+def pack(frames: list[list[Any]], *, tagged: bool) -> bytes:
+    """Encode frames as one message. Raises: CodecError when a value cannot travel."""
+    if tagged:
+        return codec.encode(frames)
+    try:
+        return _encode(frames)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise CodecError(f"cannot encode a reply: {error}") from error
+
+
+def unpack(data: bytes, *, nesting_depth: int, from_client: bool) -> list[list[Any]]:
+    """Decode and check a message: every frame is of a known kind and shape.
+
+    Raises: CodecError for malformed bytes; ProtocolError for what is no frame.
+    """
+    frames = codec.decode_untrusted(data, nesting_depth=nesting_depth)
+    if type(frames) is not list:
+        raise ProtocolError(f"a message is an array of frames, not {summary(frames)}")
+    low, high = (HELLO, ASK) if from_client else (WELCOME, PROGRESS)
+    for frame in frames:
+        if type(frame) is not list or not frame or type(frame[0]) is not int or not low <= frame[0] <= high:
+            raise ProtocolError(f"not a frame: {summary(frame)}")
+        shape = _SHAPES[frame[0]]
+        if len(frame) != len(shape) + 1 or not all(map(isinstance, frame[1:], shape)):
+            raise ProtocolError(f"a frame of kind {frame[0]} has {len(shape)} fields of set types: {summary(frame)}")
+    return frames
+
+
+class Outbox:
+    """Frames on their way out: all that one turn of the event loop produces leaves as one message."""
+
+    def __init__(self, write: Callable[[bytes], None], call_soon: Callable[..., Any]) -> None:
+        self.tagged = True
+        self._frames: list[list[Any]] = []
+        self._write = write
+        self._call_soon = call_soon
+
+    def put(self, frame: list[Any]) -> None:
+        """Add a frame to the message of this turn."""
+        if not self._frames:
+            self._call_soon(self.flush)
+        self._frames.append(frame)
+
+    def flush(self) -> None:
+        """Write what there is; a frame that cannot be encoded becomes an ERROR frame of its exchange."""
+        frames, self._frames = self._frames, []
+        if not frames:
+            return
+        try:
+            data = pack(frames, tagged=self.tagged)
+        except CodecError:
+            data = pack([self._sound(frame) for frame in frames], tagged=self.tagged)
+        self._write(data)
+
+    def _sound(self, frame: list[Any]) -> list[Any]:
+        try:
+            pack([frame], tagged=self.tagged)
+        except CodecError as error:
+            return [ERROR, frame[1], error.to_wire()]
+        return frame
