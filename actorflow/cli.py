@@ -39,7 +39,7 @@ console = Console(stderr=True, highlight=False)
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="actorflow")
 def main() -> None:
-    """Run apps of dataflow streams, and send them requests.
+    r"""Run apps of dataflow streams, and send them requests.
 
     \b
     actorflow run examples.shop:app                            start an app on http://127.0.0.1:7700
@@ -68,9 +68,7 @@ def run(target: str, address: str, port: int, token_file: str | None, strict: bo
     _run(_serve(app, address=address, port=port, token=token, strict=strict, drain_s=drain_s))
 
 
-async def _serve(
-    app: AppPlan, *, address: str, port: int, token: str | None, strict: bool, drain_s: float
-) -> None:
+async def _serve(app: AppPlan, *, address: str, port: int, token: str | None, strict: bool, drain_s: float) -> None:
     try:
         host = Host(app, strict=strict)
         gateway = Gateway(host, address=address, port=port, token=token)
@@ -108,7 +106,9 @@ async def _serve(
 @click.argument("item", metavar="JSON|-|@FILE", default="null")
 @click.option("--url", default=URL, show_default=True, envvar="ACTORFLOW_URL", help="The host.")
 @click.option("--timeout-s", type=float, help="Deadline; by default the stream's.")
-@click.option("--many", is_flag=True, help="Items are lines of JSON, sent one by one; replies are printed as they come.")
+@click.option(
+    "--many", is_flag=True, help="Items are lines of JSON, sent one by one; replies are printed as they come."
+)
 @click.option("--lines", is_flag=True, help="As --many, with each line of text as an item.")
 def call(stream: str, item: str, url: str, timeout_s: float | None, many: bool, lines: bool) -> None:
     """Send a request to a STREAM and print its reply as JSON.
@@ -156,10 +156,8 @@ async def _call_many(stream: str, items: Iterator[Any], url: str, timeout_s: flo
                 counts[1] += 1
                 _print(reply)
                 spent_s = max(time.monotonic() - began, 1e-9)
-                progress.update(
-                    task,
-                    description=f"{stream}: {counts[0]:,} items in, {counts[1]:,} replies, {counts[0] / spent_s:,.0f}/s",
-                )
+                done = f"{counts[0]:,} items in, {counts[1]:,} replies, {counts[0] / spent_s:,.0f}/s"
+                progress.update(task, description=f"{stream}: {done}")
     finally:
         await connection.close()
 
@@ -239,7 +237,9 @@ def _load(target: str) -> AppPlan:
     """Import MODULE and return its APP, with an error that says what is there."""
     module_name, colon, attribute = target.partition(":")
     if not colon or not attribute:
-        raise click.BadParameter(f"{target!r} is not MODULE:APP (for example examples.shop:app)", param_hint="MODULE:APP")
+        raise click.BadParameter(
+            f"{target!r} is not MODULE:APP (for example examples.shop:app)", param_hint="MODULE:APP"
+        )
     sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)

@@ -1,10 +1,11 @@
 """Items as bytes: MessagePack with a few extension types, so that near and far mean the same.
 
-Plain values are encoded as any MessagePack library encodes them. What MessagePack does not know travels as an extension:
+Plain values are encoded as any MessagePack library encodes them. What MessagePack does not know is an extension:
 
     code 1  an object of a registered type (dataclass, msgspec.Struct, enum): [name, fields]
     code 2  tuple        code 3  set        code 4  frozenset        code 5  an integer beyond 64 bits, as text
     code 6  Address      code 7  an ActorflowError                   code 8  a map whose keys are not scalars
+    code 9  a value of the standard library: datetime, date, time, timedelta, Decimal, Fraction, UUID, complex, range
 
 A type is registered when the program names it in a stream or an operator, or when a value of it is first sent from this
 process. Decoding never imports, and makes only types that are registered here: a foreign name is a `CodecError`.
@@ -14,7 +15,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import datetime
+import decimal
 import enum
+import fractions
+import uuid
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -23,11 +29,27 @@ import msgspec
 from actorflow.address import Address
 from actorflow.errors import ActorflowError, CodecError, from_wire, summary
 
-OBJECT, TUPLE, SET, FROZENSET, BIG_INTEGER, ADDRESS, ERROR, MAP = range(1, 9)
+OBJECT, TUPLE, SET, FROZENSET, BIG_INTEGER, ADDRESS, ERROR, MAP, SCALAR = range(1, 10)
 
 _INTEGER_MIN, _INTEGER_MAX = -(1 << 63), (1 << 64) - 1
 _IMMUTABLE = frozenset({int, str, float, bool, bytes, type(None), complex, range, Address})
+_PLAIN = frozenset({str, float, bool, bytes, type(None)})
 _KEYS = frozenset({str, int, bool, float, bytes, type(None)})
+_SCALARS: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    datetime.datetime: (datetime.datetime.isoformat, datetime.datetime.fromisoformat),
+    datetime.date: (datetime.date.isoformat, datetime.date.fromisoformat),
+    datetime.time: (datetime.time.isoformat, datetime.time.fromisoformat),
+    datetime.timedelta: (
+        lambda span: [span.days, span.seconds, span.microseconds],
+        lambda parts: datetime.timedelta(*parts),
+    ),
+    decimal.Decimal: (str, decimal.Decimal),
+    fractions.Fraction: (str, fractions.Fraction),
+    uuid.UUID: (str, uuid.UUID),
+    complex: (lambda value: [value.real, value.imag], lambda parts: complex(*parts)),
+    range: (lambda value: [value.start, value.stop, value.step], lambda parts: range(*parts)),
+}
+_SCALAR_NAMES = {kind.__name__: kind for kind in _SCALARS}
 
 _encoder = msgspec.msgpack.Encoder()
 _types: dict[str, type] = {}
@@ -123,26 +145,38 @@ def _tagged(value: Any) -> Any:
     """Return the value with extensions in place of what MessagePack does not know."""
     kind = type(value)
     if kind is int:
-        if _INTEGER_MIN <= value <= _INTEGER_MAX:
-            return value
-        return msgspec.msgpack.Ext(BIG_INTEGER, hex(value).encode())
-    if kind in _IMMUTABLE and kind is not Address and kind is not complex and kind is not range:
+        return value if _INTEGER_MIN <= value <= _INTEGER_MAX else _big(value)
+    if kind in _PLAIN:
         return value
     if kind is list:
-        return [_tagged(part) for part in value]
+        return value if _all_plain(value) else [_tagged(part) for part in value]
     if kind is dict:
-        if all(type(key) in _KEYS for key in value):
-            return {key: _tagged(part) for key, part in value.items()}
-        return _extension(MAP, [[_tagged(key), _tagged(part)] for key, part in value.items()])
+        if not _KEYS.issuperset(map(type, value)):
+            return _extension(MAP, [[_tagged(key), _tagged(part)] for key, part in value.items()])
+        if _all_plain(value.values()):
+            return value
+        return {key: _tagged(part) for key, part in value.items()}
     if kind is tuple:
-        return _extension(TUPLE, [_tagged(part) for part in value])
+        return _extension(TUPLE, value if _all_plain(value) else [_tagged(part) for part in value])
     if kind is Address:
         return _extension(ADDRESS, [value.host, value.number, value.name])
     if kind is set or kind is frozenset:
         return _extension(SET if kind is set else FROZENSET, [_tagged(part) for part in value])
+    if kind in _SCALARS:
+        return _extension(SCALAR, [kind.__name__, _SCALARS[kind][0](value)])
     if isinstance(value, ActorflowError):
         return _extension(ERROR, value.to_wire())
     return _tagged_object(value, kind)
+
+
+def _all_plain(values: Any) -> bool:
+    """Return whether every value can be encoded as it is; looks at the types in C, not value by value."""
+    kinds = set(map(type, values))
+    return _PLAIN.issuperset(kinds) or (kinds == {int} and min(values) >= _INTEGER_MIN and max(values) <= _INTEGER_MAX)
+
+
+def _big(value: int) -> msgspec.msgpack.Ext:
+    return msgspec.msgpack.Ext(BIG_INTEGER, hex(value).encode())
 
 
 def _tagged_object(value: Any, kind: type) -> Any:
@@ -194,6 +228,8 @@ def _untagged(code: int, data: memoryview) -> Any:
         return from_wire(value)
     if code == OBJECT:
         return _rebuilt(*value)
+    if code == SCALAR and value[0] in _SCALAR_NAMES:
+        return _SCALARS[_SCALAR_NAMES[value[0]]][1](value[1])
     raise CodecError(f"unknown extension type {code}")
 
 
@@ -206,7 +242,7 @@ def _rebuilt(name: str, fields: Any) -> Any:
     made: Any = object.__new__(kind) if dataclasses.is_dataclass(kind) else None
     if made is None:
         return kind(**fields)
-    expected = {field.name for field in dataclasses.fields(kind)}
+    expected = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type] # it is a dataclass
     if set(fields) != expected:
         raise CodecError(f"{name} has the fields {sorted(expected)}, received {sorted(fields)}")
     for field, value in fields.items():

@@ -60,9 +60,7 @@ class Gateway:
     loopback. Raises: ValueError without one.
     """
 
-    def __init__(
-        self, host: Host, *, address: str = "127.0.0.1", port: int = 7700, token: str | None = None
-    ) -> None:
+    def __init__(self, host: Host, *, address: str = "127.0.0.1", port: int = 7700, token: str | None = None) -> None:
         if token is None and not _is_loopback(address):
             raise ValueError(
                 f"refusing to listen on {address} without a token: anybody could send requests; "
@@ -161,14 +159,7 @@ class Gateway:
         work = host.begin(wiring, wiring.checked(item), timeout_s)
         if wiring.replies == "many" and "application/x-ndjson" in request.headers.get("Accept", ""):
             return await self._stream_replies(request, work)
-        if work.replies is not None:
-            values = []
-            with _cancelled_with(work):
-                while some := await work.replies.read():
-                    values.extend(some)
-            return _json(values, request_id=work.id)
-        value = await host.answer(work)
-        return _json(None if wiring.replies == "none" else value, request_id=work.id)
+        return _json(await host.answer(work), request_id=work.id)
 
     async def _stream_replies(self, request: web.Request, work: Request) -> web.StreamResponse:
         assert isinstance(work.replies, ReplyQueue)
@@ -308,6 +299,4 @@ def problem_of(error: ActorflowError) -> web.Response:
 def _problem(status: int, detail: str, kind: str, **fields: Any) -> web.Response:
     headers = {"Retry-After": RETRY_AFTER_S} if status in {429, 503} else None
     body = {"type": f"urn:actorflow:{kind}", "title": kind, "status": status, "detail": detail, **fields}
-    return web.Response(
-        body=_dump(body), status=status, content_type="application/problem+json", headers=headers
-    )
+    return web.Response(body=_dump(body), status=status, content_type="application/problem+json", headers=headers)

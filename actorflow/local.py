@@ -46,7 +46,7 @@ class LocalConnection:
             await asyncio.sleep(0)  # a caller in a tight loop lets the event loop breathe
         if request.error is not None:
             raise request.error
-        return request.value if wiring.replies == "one" else await _all(request)
+        return request.value if wiring.replies == "one" else request.answer_value()
 
     async def stream(
         self,
@@ -107,11 +107,6 @@ class LocalConnection:
 
     async def close(self) -> None:
         """Nothing to close: the host belongs to whoever started it."""
-
-
-async def _all(request: Request) -> Any:
-    """Return what a request of a stream with many replies, or none, amounts to."""
-    return None if request.replies is None else request.replies.take()
 
 
 async def _feed(host: Host, request: Request, items: Items) -> None:

@@ -19,7 +19,7 @@ from actorflow.errors import (
     UnknownStreamError,
 )
 from actorflow.runtime.host import Host
-from actorflow.runtime.request import UNSET, ReplyQueue, Request
+from actorflow.runtime.request import ReplyQueue, Request
 
 log = logging.getLogger("actorflow.session")
 
@@ -166,10 +166,8 @@ class Session:
         self._open.pop(number, None)
         if request.error is not None:
             self._outbox.put([wire.ERROR, number, request.error.to_wire()])
-        elif request.replies is not None:
-            self._outbox.put([wire.REPLY, number, request.replies.take()])
         else:
-            self._outbox.put([wire.REPLY, number, None if request.value is UNSET else request.value])
+            self._outbox.put([wire.REPLY, number, request.answer_value()])
 
     async def _report(self, number: int, request: Request) -> None:
         began = self._host.now_s()

@@ -12,7 +12,7 @@ A binary message is a MessagePack array of frames, and a frame is an array that 
     ASK      [6, id, verb, argument]                      ROOM     [22, id, count]          items may follow
                                                           PROGRESS [23, id, outstanding, elapsed_s]
 
-`id` is the client's number for an exchange; `mode` is one of the MODES. Values are plain MessagePack; a client that says
+`id` is the client's number for an exchange; `mode` is one of MODES. Values are plain MessagePack; a client that says
 "tagged" in HELLO also sends and receives the extensions of `actorflow.codec`, so that tuples, sets and declared types
 arrive as what they were. `ASK` verbs: "cancel" (a request id), "dead_letters" (nil), "replay" (a number).
 """

@@ -33,10 +33,7 @@ def find_circle(start: Waiter, needs_of: Callable[[Waiter], Needs[Waiter]]) -> l
     position = {start: 0}
     while True:
         ahead = next(
-            provider
-            for need in needs[path[-1]]
-            if all(provider in stuck for provider in need)
-            for provider in need
+            provider for need in needs[path[-1]] if all(provider in stuck for provider in need) for provider in need
         )
         if ahead in position:
             return path[position[ahead] :]

@@ -99,7 +99,7 @@ def _shape(topology: Topology) -> Iterator[str]:
 
 
 def _operator(place: str, step: Then, *, keyed: bool) -> Iterator[str]:
-    kind = step.operator
+    kind: Any = step.operator  # whatever the program gave
     if not (isinstance(kind, type) and issubclass(kind, Operator)):
         yield f"{place}: .then() takes a subclass of Operator, not {kind!r}; use .map() for a function"
         return
@@ -148,7 +148,8 @@ def _spaces(topologies: Iterable[Topology]) -> Iterator[str]:
                 place = f"{topology.stream}/{step.name}"
                 count, first = shards.setdefault(step.space.name, (step.space.shards, place))
                 if count != step.space.shards:
-                    yield f"{place}: key space {step.space.name!r} has {count} shards at {first}, but {step.space.shards} here"
+                    here = step.space.shards
+                    yield f"{place}: key space {step.space.name!r} has {count} shards at {first}, but {here} here"
 
 
 # -- declared types, followed along the edges
@@ -159,7 +160,9 @@ def _types(topology: Topology) -> Iterator[str]:
     order = [step for step in topology.steps if step.number in topology.reached()]
     for step in order:  # steps are numbered as they were written, so inputs come first in a graph without cycles
         inputs = {edge.input: given.get(edge.source, UNKNOWN) for edge in topology.inputs_of(step.number)}
-        seen = next(iter(inputs.values())) if len(inputs) == 1 and len(topology.inputs_of(step.number)) == 1 else UNKNOWN
+        seen = (
+            next(iter(inputs.values())) if len(inputs) == 1 and len(topology.inputs_of(step.number)) == 1 else UNKNOWN
+        )
         taken, made = _signature(topology, step, seen)
         if not _fits(seen, taken):
             yield f"{topology.stream}/{step.name}: takes {_name(taken)}, but receives {_name(seen)}"
@@ -192,9 +195,10 @@ def _signature(topology: Topology, step: Step, seen: Any) -> tuple[Any, Any]:
             return taken, seen
         return taken, _element(made) if step.shape == "flat_map" else made
     if isinstance(step, Then):
-        if not (isinstance(step.operator, type) and issubclass(step.operator, Operator)):
+        kind: Any = step.operator
+        if not (isinstance(kind, type) and issubclass(kind, Operator)):
             return UNKNOWN, UNKNOWN
-        process = getattr(step.operator, "process", None)
+        process = getattr(kind, "process", None)
         if process is None:
             return UNKNOWN, UNKNOWN
         taken, made = _annotations(process, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
@@ -112,9 +112,10 @@ class Working(Protocol):
     request: Any
     out: list[Any]
     effects: list[tuple[Any, Any]]
+    worker: Any
 
     def reply(self, value: Any) -> None: ...
-    async def ask(self, address: Address, item: Any) -> Any: ...
+    def ask(self, address: Address, item: Any) -> Coroutine[Any, Any, Any]: ...
     async def call(self, stream: str, item: Any) -> Any: ...
     def send(self, stream: str, item: Any) -> None: ...
     def spawn(
@@ -178,21 +179,29 @@ class Operator:
             raise TypeError(f"tell(address, item): {address!r} is not an address; spawn() returns one")
         self._activation.effects.append((address, item))
 
-    async def ask(self, address: Address, item: Any) -> Any:
+    def ask(self, address: Address, item: Any) -> Coroutine[Any, Any, Any]:
         """Send an item to an actor now and await its answer: what its `process` returns or replies.
 
         Raises: ActorGoneError; what the actor raised; CallCycleError when the actor waits for this activation.
         """
-        return await self._activation.ask(address, item)
+        if self._activation.worker is None:
+            raise TypeError(
+                "ask() needs an async process, since a plain one cannot wait: write async def, or use tell()"
+            )
+        return self._activation.ask(address, item)
 
-    async def call(self, stream: Stream[Any, Any] | str, item: Any) -> Any:
+    def call(self, stream: Stream[Any, Any] | str, item: Any) -> Coroutine[Any, Any, Any]:
         """Make a child request to a stream and await its reply; deadline and cancellation are inherited.
 
         A stream with `replies="many"` answers with the list of its replies.
 
         Raises: what the child request ended with; CallCycleError when it would wait for this activation.
         """
-        return await self._activation.call(stream if isinstance(stream, str) else stream.name, item)
+        if self._activation.worker is None:
+            raise TypeError(
+                "call() needs an async process, since a plain one cannot wait: write async def, or use send()"
+            )
+        return self._activation.call(stream if isinstance(stream, str) else stream.name, item)
 
     def send(self, stream: Stream[Any, Any] | str, item: Any) -> None:
         """Start a request of its own when the activation ends, and do not wait for it."""

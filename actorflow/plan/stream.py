@@ -61,10 +61,10 @@ class StreamPlan:
         """Return the stream as an immutable value; what leads nowhere else is a reply."""
         steps, edges = list(self.steps), list(self.edges)
         reply = Reply(number=len(steps), name="reply")
+        followed = {(edge.source, edge.output) for edge in self.edges}
         for step in self.steps:
-            for output in _outputs(step):
-                if not any(edge.source == step.number and edge.output == output for edge in self.edges):
-                    edges.append(Edge(step.number, reply.number, output))
+            ends = [output for output in _outputs(step) if (step.number, output) not in followed]
+            edges += [Edge(step.number, reply.number, output) for output in ends]
         steps.append(reply)
         return Topology(stream=self.name, steps=tuple(steps), edges=tuple(edges), **self.declared)
 
@@ -194,9 +194,7 @@ class Stream(Generic[Q, T]):
         Up to `concurrency` are open at once per request; `ordered` keeps the replies in the order of the items.
         """
         target = stream if isinstance(stream, str) else stream.name
-        return self._then(
-            CallStream, name or f"call_{target}", stream=target, concurrency=concurrency, ordered=ordered
-        )
+        return self._then(CallStream, name or f"call_{target}", stream=target, concurrency=concurrency, ordered=ordered)
 
     @property
     def errors(self) -> Stream[Q, ItemFailure]:
@@ -217,9 +215,7 @@ class Stream(Generic[Q, T]):
         )._step
         return Stream(self._plan, step, "true"), Stream(self._plan, step, "false")
 
-    def route(
-        self, choose: Callable[[T], Any], *outputs: str, name: str | None = None
-    ) -> dict[str, Stream[Q, T]]:
+    def route(self, choose: Callable[[T], Any], *outputs: str, name: str | None = None) -> dict[str, Stream[Q, T]]:
         """Return one point per output; each item leaves by the output that `choose(item)` names."""
         step = self._connect(self._plan.add(Route, name or "route", choose=choose, outputs=outputs))._step
         return {output: Stream(self._plan, step, output) for output in outputs}

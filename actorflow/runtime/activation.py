@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from actorflow import codec
 from actorflow.address import Address
@@ -27,9 +27,15 @@ from actorflow.plan.operator import Operator
 from actorflow.runtime.request import RUNNING, Request
 
 if TYPE_CHECKING:
-    from actorflow.runtime.asynchronous import Worker
     from actorflow.runtime.host import Host
     from actorflow.runtime.replica import Replica
+
+
+class Cancellable(Protocol):
+    """What runs an async activation: a worker, or the task of an `on_reply` call."""
+
+    def cancel(self) -> None:
+        """Cancel what the activation awaits."""
 
 
 class Ask:
@@ -51,6 +57,14 @@ class Ask:
         """Answer with an error."""
         if not self.future.done():
             self.future.set_exception(error)
+
+
+class _StrictEffects(list[tuple[Any, Any]]):
+    """Effects whose items are handed over when the verb is called, where an item that cannot travel is at fault."""
+
+    def append(self, effect: tuple[Any, Any]) -> None:
+        target, item = effect
+        super().append((target, codec.handed_over(item)) if target.__class__ is Address else effect)
 
 
 class Answer:
@@ -77,7 +91,7 @@ class Activation:
         "rerun", "reruns", "spawned", "waiting", "worker",
     )  # fmt: skip
 
-    def __init__(self, host: Host, worker: Worker | None = None) -> None:
+    def __init__(self, host: Host, worker: Cancellable | None = None) -> None:
         self.host = host
         self.worker = worker
         self.replica: Replica = None  # type: ignore[assignment] # set before any user code runs
@@ -85,7 +99,7 @@ class Activation:
         self.context: Context | None = None
         self.item: Any = None
         self.out: list[Any] = []
-        self.effects: list[tuple[Any, Any]] = []
+        self.effects: list[tuple[Any, Any]] = _StrictEffects() if host.strict else []
         self.spawned: list[Replica] = []
         self.waiting: dict[Request | Ask, None] = {}
         self.recorded: list[Answer] = []
@@ -104,6 +118,8 @@ class Activation:
         self.effects.append((_send, (wiring, wiring.checked(item))))
 
     def stop(self, address: Address) -> None:
+        if address.__class__ is not Address:
+            raise TypeError(f"stop_actor(address): {summary(address)} is not an address; spawn() returns one")
         self.effects.append((_stop, address))
 
     def after(self, delay_s: float, item: Any) -> None:
@@ -155,9 +171,7 @@ class Activation:
                     child.cancel("its caller no longer waits")
         if child.error is not None:
             raise child.error
-        value = list(child.replies.take()) if child.replies is not None else child.value
-        if wiring.replies == "none":
-            value = None
+        value = child.answer_value()
         self.recorded.append(Answer(stream, item, value))
         return value
 
@@ -165,8 +179,6 @@ class Activation:
         replica = self.host.actor(address)
         if replica is None:
             raise ActorGoneError(f"{address} has ended, so it cannot answer {summary(item)}", operator=address.name)
-        if self.worker is None:
-            raise TypeError("ask() needs an async process: a plain one cannot wait; use tell()")
         ask = Ask(self.host.loop.create_future(), replica)
         request = self.request
         if self.host.strict:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class AsyncReplica(Replica):
     """A replica whose `process` is a coroutine or an async generator: up to `concurrency` at once, serial per key."""
 
-    __slots__ = ("again", "current", "idle", "keys", "key_waits", "working")
+    __slots__ = ("again", "current", "idle", "key_waits", "keys", "working")
 
     def __init__(self, host: Host, node: OperatorNode, op: Operator, index: int = 0) -> None:
         super().__init__(host, node, op, index)
@@ -49,7 +49,7 @@ class AsyncReplica(Replica):
             self._look_for_circle(request, context)
 
     def _look_for_circle(self, request: Request, context: Context | None) -> None:
-        """Queueing behind suspended activations is a wait that may close a circle: look from whoever awaits the item."""
+        """Look for a circle from whoever awaits an item that has to queue behind suspended activations."""
         waiting: Any = request.caller
         if context is not None and context.ask is not None:
             waiting = next((a for a in request.more().activations if context.ask in a.waiting), None)
@@ -113,7 +113,7 @@ class AsyncReplica(Replica):
         return item if self.node.batches else [item]
 
     def _anything_else(self, request: Request) -> bool:
-        """Return whether an item of another request waits: it goes before a re-run, one of the same request does not."""
+        """Return whether an item of another request waits: that goes before a re-run, one of the same does not."""
         envelope = self.current
         if envelope is None:
             for lane in (self.rest, self.quick):
@@ -209,12 +209,9 @@ class AsyncReplica(Replica):
     def run_again(self, worker: Worker) -> None:
         """Queue an activation that was rolled back, behind one item of another request."""
         activation = worker.activation
-        self.again.append(
-            Again(
-                activation.request, activation.context, activation.item, activation.recorded, activation.reruns + 1,
-                worker.key,
-            )  # fmt: skip
-        )
+        context, item = activation.context, activation.item
+        again = Again(activation.request, context, item, activation.recorded, activation.reruns + 1, worker.key)
+        self.again.append(again)
 
     # -- what others ask of it
 
@@ -267,7 +264,7 @@ class AsyncReplica(Replica):
         self._start(request, None, item)
 
     def retire_idle(self) -> None:
-        """End the workers that have nothing to do: they belong to an instance that is replaced, or to an actor's end."""
+        """End the workers that have nothing to do: their operator is replaced, or their actor has ended."""
         for worker in self.idle:
             worker.task.cancel()
         self.idle.clear()
@@ -293,8 +290,10 @@ class Again:
 class Worker:
     """One place for an async activation: its own task, its own view of the operator, its own activation object."""
 
-    __slots__ = ("_awaited", "_coroutine", "_retiring", "_stop", "_wake", "activation", "context", "key", "op", "replica",
-                 "stepping", "task")  # fmt: skip
+    __slots__ = (
+        "_awaited", "_coroutine", "_started", "_stop", "_wake", "activation", "context", "key", "op", "replica", "stepping",
+        "task",
+    )  # fmt: skip
 
     def __init__(self, replica: AsyncReplica) -> None:
         self.replica = replica
@@ -304,8 +303,7 @@ class Worker:
         self.op = view(replica.op, self.activation)
         self.key: Any = None
         self.stepping = False
-        self._stop = False
-        self._retiring = False
+        self._stop = self._started = False
         self._coroutine: Coroutine[Any, Any, Any] | None = None
         self._awaited: Any = None
         self._wake = host.loop.create_future()
@@ -343,14 +341,16 @@ class Worker:
             _leave_task(host.loop, current)
         _enter_task(host.loop, self.task)
         self.stepping = True
+        result: Any = None
+        error: BaseException | None = None
         try:
             self._awaited = self.context.run(coroutine.send, None)
         except StopIteration as stop:
-            result, error = stop.value, None
+            result = stop.value
         except BaseException as raised:
-            result, error = None, raised
+            error = raised
         else:
-            result, error = _SUSPENDED, None
+            result = _SUSPENDED
         finally:
             self.stepping = False
             _leave_task(host.loop, self.task)
@@ -361,9 +361,7 @@ class Worker:
             self._coroutine = coroutine
             self.activation.request.more().activations[self.activation] = None
             self._wake.set_result(None)
-            if self._stop:
-                self.task.cancel()
-            elif self.activation.request.state:
+            if self._stop or self.activation.request.state:
                 self.cancel()
         else:
             self._finished(result, error)
@@ -374,26 +372,31 @@ class Worker:
             self._stop = True  # it is running just now: when it suspends
         elif self._coroutine is not None:
             self._stop = True
-            self.task.cancel()
+            if self._started:
+                self.task.cancel()  # one that has not begun would never run: it looks at `_stop` when it does
 
     async def _main(self) -> None:
         """Carry on what suspended, activation by activation, until the host ends this task."""
+        self._started = True
         while True:
             cancelled: BaseException | None = None
             try:
                 await self._wake
-            except asyncio.CancelledError as error:
+                if self._stop and not self.task.cancelling():
+                    cancelled = asyncio.CancelledError()
+            except asyncio.CancelledError as raised:
                 if self._coroutine is None:
                     self.replica.host.workers.pop(self.task, None)
                     raise
-                cancelled = error
+                cancelled = raised
             coroutine, awaited = self._coroutine, self._awaited
             assert coroutine is not None
-            result, error = None, None
+            result: Any = None
+            error: BaseException | None = None
             try:
                 result = await _carry_on(coroutine, awaited, cancelled)
-            except BaseException as raised:
-                error = raised
+            except BaseException as failure:
+                error = failure
             self._coroutine = self._awaited = None
             self._wake = self.replica.host.loop.create_future()
             retiring = isinstance(error, asyncio.CancelledError) and not self._stop
@@ -505,8 +508,8 @@ def _reconsider(activation: Activation) -> None:
 
 
 _SUSPENDED = object()
-_enter_task = asyncio.tasks._enter_task  # type: ignore[attr-defined] # documented for task implementers
-_leave_task = asyncio.tasks._leave_task  # type: ignore[attr-defined]
+_enter_task = asyncio.tasks._enter_task  # documented for task implementers
+_leave_task = asyncio.tasks._leave_task
 
 
 @types.coroutine

@@ -33,7 +33,7 @@ from actorflow.plan.operator import Operator, Outcome, Restart
 from actorflow.runtime.activation import Activation
 from actorflow.runtime.asynchronous import AsyncReplica
 from actorflow.runtime.dead_letters import DeadLetters
-from actorflow.runtime.replica import SLICE_S, Replica
+from actorflow.runtime.replica import SLICE_S, Replica, behaviour
 from actorflow.runtime.request import CLEAN, RUNNING, ReplyQueue, Request
 from actorflow.runtime.return_path import ReturnStep
 from actorflow.runtime.steps import Node
@@ -224,19 +224,32 @@ class Host:
             while ready:
                 if self.shuffle:
                     ready.rotate(self.chance.randrange(len(ready)))
-                ready.popleft().run(self)
+                running = ready.popleft()
+                running.run(self)
                 looks += 1
                 if self.tired or not looks & 15:  # a replica that met its own limit says so; else look now and then
                     self.began = now = clock()
                     if now - began > SLICE_S:
                         break
                     self.tired = False
+        except Exception as error:  # a fault of ours: it must neither strand the replica nor hang the request
+            log.exception("a turn of host %s failed", self.name)
+            self._recover(running, error)
         finally:
             self.working, self.turning = working, turning
             if ready:
                 self.loop.call_soon(self._turn)
             else:
                 self.awake = False
+
+    def _recover(self, running: Runnable, error: Exception) -> None:
+        """Fail the request that was being worked on, and let its replica go on with the next."""
+        activation = self.activation
+        activation.abort()
+        if isinstance(running, Replica):
+            if activation.replica is running and activation.request is not None:
+                activation.request.fail(running.node.error_of(running, activation.request, "an item", error))
+            running.schedule()
 
     def working_activation(self) -> Activation | None:
         """Return the activation whose code is running, if any."""
@@ -389,7 +402,7 @@ class Host:
                 raise
         if request.error is not None:
             raise request.error
-        return request.value
+        return request.answer_value()
 
     def _refusal(self, wiring: Wiring) -> ActorflowError:
         if wiring.failed is not None:
@@ -504,8 +517,6 @@ class Host:
 
     def tell(self, request: Request, address: Address, items: list[Any]) -> None:
         """Deliver items to an actor; one that has ended leaves dead letters."""
-        if self.strict:
-            items = [codec.handed_over(item) for item in items]
         replica = address.local or self.actor(address)
         if replica is None:
             for item in items:
@@ -531,15 +542,18 @@ class Host:
         detached: bool,
     ) -> Replica:
         """Create an actor where an activation works. Raises: SpawnLimitError."""
-        request = activation.request
-        actors = request.more().actors
-        if len(actors) >= self.limits.actors_per_request or len(self.actors) >= 10 * self.limits.actors_per_request:
-            raise SpawnLimitError(
-                f"request {request.id} has {len(actors)} actors alive (limit {self.limits.actors_per_request}); "
-                "stop some, or raise Limits(actors_per_request=…)",
-                stream=request.stream.name,
-                request_id=request.id,
+        if not (isinstance(operator, type) and issubclass(operator, Operator)) or behaviour(operator) is None:
+            raise TypeError(
+                "spawn(operator, …) takes a subclass of Operator with process or process_batch, "
+                f"not {summary(operator)}"
             )
+        request: Request | None = activation.request
+        if request is None and not detached:
+            raise TypeError("start() works for no request that an actor could end with: use spawn_detached()")
+        if request is not None:
+            self._refuse_spawn(request)
+        if self.strict:
+            args, kwargs = codec.handed_over(args), codec.handed_over(kwargs)
         node = activation.replica.node.actor_node(operator)
         op = operator(*args, **kwargs)
         op._activation = self.activation
@@ -551,12 +565,23 @@ class Host:
         local = None if self.strict else replica
         replica.address = Address(self.incarnation, number, operator.__name__, local)
         self.actors[number] = replica
-        if not detached:
-            actors[number] = replica
+        if request is not None and not detached:
+            request.more().actors[number] = replica
             replica.owner = request
         if needs_supervisor(operator):
             self._start_actor(replica, operator, args, kwargs)
         return replica
+
+    def _refuse_spawn(self, request: Request) -> None:
+        limit = self.limits.actors_per_request
+        alive = len(request.details.actors) if request.details is not None else 0
+        if alive >= limit or len(self.actors) >= 10 * limit:
+            raise SpawnLimitError(
+                f"request {request.id} has {alive} actors alive and the host {len(self.actors)} "
+                f"(limit {limit} for one, {10 * limit} for all); stop some, or raise Limits(actors_per_request=…)",
+                stream=request.stream.name,
+                request_id=request.id,
+            )
 
     def _start_actor(
         self, replica: Replica, operator: type[Operator], args: tuple[Any, ...], kwargs: dict[str, Any]

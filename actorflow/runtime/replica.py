@@ -57,7 +57,7 @@ class Replica:
         self.stream: Wiring = node.stream
         self.op = op
         self.index = index
-        self.region = node.region
+        self.region: int = node.region
         self.quick: list[tuple[Request, Context | None, list[Any]]] = []
         self.rest: Iterator[tuple[Request, Context | None, list[Any]]] = _NOTHING
         self.bulk: dict[Request, Queue] | None = None
@@ -601,7 +601,7 @@ class PlainReplica(Replica):
             ask.reply(result)
 
 
-class BatchReplica(PlainReplica):
+class BatchReplica(Replica):
     """A replica whose `process_batch` takes the items of an envelope as one activation."""
 
     __slots__ = ()
@@ -646,7 +646,7 @@ class BatchReplica(PlainReplica):
 
 
 class GeneratorReplica(Replica):
-    """A replica whose `process` is a generator: what it yields goes on batch by batch, paused when there is too much."""
+    """A replica whose `process` is a generator: what it yields goes on batch by batch, as there is room."""
 
     __slots__ = ()
 
@@ -743,14 +743,14 @@ def _below(context: Context | None) -> Context | None:
     return Context(context.frames.below)
 
 
-def behaviour(operator: Any) -> str:
-    """Return what kind of replica an operator needs: plain, batch, generator, or async."""
+def behaviour(operator: Any) -> str | None:
+    """Return what kind of replica an operator needs: plain, batch, generator, async; None when it can do nothing."""
     process = getattr(operator, "process", None)
     if process is None:
         batch = getattr(operator, "process_batch", None)
+        if batch is None:
+            return None
         return "async" if inspect.iscoroutinefunction(batch) else "batch"
     if inspect.iscoroutinefunction(process) or inspect.isasyncgenfunction(process):
         return "async"
     return "generator" if inspect.isgeneratorfunction(process) else "plain"
-
-

@@ -40,7 +40,7 @@ _NO_ATTRIBUTES: Mapping[str, Any] = {}
 class Details:
     """What only some requests have.
 
-    attributes: what the caller sent along.   idle_since_s: of streamed items or replies, whose deadline is an idle time.
+    attributes: what the caller sent along.   idle_since_s: set for streamed items or replies, whose deadline is idle.
     folds: state by node number.   frames: return frames not yet passed.   activations: those suspended in `await`.
     children: open child requests.   actors: live actors by number.   timers: handles of timers not yet due.
     parked: replicas that hold back a generator of this request until items have been consumed.
@@ -64,6 +64,14 @@ class Details:
         self.parked: dict[Replica, None] = {}
         self.feeds: deque[asyncio.Future[None]] = deque()
         self.releases: list[Callable[[], None]] = []
+
+    def wake_producers(self, request: Request) -> None:
+        """Let parked generators and waiting inputs go on."""
+        while self.parked:
+            self.parked.popitem()[0].unpark(request)
+        while self.feeds:
+            if not (waiting := self.feeds.popleft()).done():
+                waiting.set_result(None)
 
 
 class Request(msgspec.Struct, eq=False):
@@ -167,8 +175,8 @@ class Request(msgspec.Struct, eq=False):
             if not self.stream.nodes[number].finish(self):
                 return  # it produces in slices and gives up its hold when it is done
             self.counts[self.stream.regions.out[number]] -= 1
-            if self.state:
-                return
+            if self.cancelled:
+                return  # what it produced has failed the request
 
     def release(self, region: int, count: int = 1) -> None:
         """Give up items or holds that are finished."""
@@ -208,11 +216,7 @@ class Request(msgspec.Struct, eq=False):
         if details is not None and (details.parked or details.feeds):
             if self.outstanding() * 2 > self.host.limits.items_ahead:
                 return
-            while details.parked:
-                details.parked.popitem()[0].unpark(self)
-            while details.feeds:
-                if not (waiting := details.feeds.popleft()).done():
-                    waiting.set_result(None)
+            details.wake_producers(self)
 
     def crowded(self) -> bool:
         """Return whether producers should pause."""
@@ -232,6 +236,12 @@ class Request(msgspec.Struct, eq=False):
         return self.committed
 
     # -- replies
+
+    def answer_value(self) -> Any:
+        """Return what a request that ended well answers: its reply, the list of its replies, or None."""
+        if self.replies is not None:
+            return self.replies.take()
+        return None if self.value is UNSET else self.value
 
     def deliver(self, values: Iterable[Any]) -> None:
         """Take replies that have passed the return stack."""
@@ -349,11 +359,7 @@ class Request(msgspec.Struct, eq=False):
         for replica in list(details.actors.values()):
             replica.close(at_once=True)
         details.actors.clear()
-        while details.parked:
-            details.parked.popitem()[0].unpark(self)
-        while details.feeds:
-            if not (waiting := details.feeds.popleft()).done():
-                waiting.set_result(None)
+        details.wake_producers(self)
         if details.frames:
             self.host.unwind_rest(self, details.frames)
 

@@ -44,13 +44,16 @@ class ReturnStep:
         if request.state and not self._told:
             self._consumed()
             return
-        activation = Activation(host, _Task())
+        task = _Task()
+        activation = Activation(host, task)
+        task.activation = activation
         activation.replica = frame.replica
         activation.request = request
         activation.context = Context(frame.below) if frame.below is not None else None
         op = view(frame.replica.op, activation)
         if inspect.iscoroutinefunction(op.on_reply):  # type: ignore[attr-defined] # only those that have it get here
-            host.run_task(self._run_async(host, op, activation), f"{frame.replica.stream.name}/{frame.replica.name}/reply")
+            name = f"{frame.replica.stream.name}/{frame.replica.name}/reply"
+            host.run_task(self._run_async(host, op, activation, task), name)
             return
         host.working = activation
         try:
@@ -64,14 +67,11 @@ class ReturnStep:
             self._commit(activation)
             self._go_on(host, result, None)
 
-    async def _run_async(self, host: Host, op: Operator, activation: Activation) -> None:
+    async def _run_async(self, host: Host, op: Operator, activation: Activation, place: _Task) -> None:
         request = self._request
-        task = asyncio.current_task()
+        task = place.task = asyncio.current_task()
         assert task is not None
-        assert isinstance(activation.worker, _Task)
-        activation.worker.task = task
-        activation.worker.activation = activation
-        host.workers[task] = activation.worker
+        host.workers[task] = place
         request.more().activations[activation] = None
         timeout_s = host.limits.unwind_timeout_s if self._told else None
         result, failed = None, None

@@ -68,9 +68,7 @@ class Node:
             request_id=request.id,
         )
 
-    def failed(
-        self, replica: Any, request: Request, context: Context | None, item: Any, cause: BaseException
-    ) -> None:
+    def failed(self, replica: Any, request: Request, context: Context | None, item: Any, cause: BaseException) -> None:
         """Do with a failed item what is declared: fail the request, set the item aside, or take the error edge."""
         error = self.error_of(replica, request, item, cause)
         if request.answered or self.on_error == "set_aside":
@@ -242,8 +240,7 @@ class Folding(Node):
                 break
             except Partial as stopped:
                 failed, items = items[stopped.index], items[stopped.index + 1 :]
-                assert stopped.__cause__ is not None
-                self.failed(None, request, context, failed, stopped.__cause__)
+                self.failed(None, request, context, failed, stopped.__cause__ or stopped)
                 if request.state:
                     return
         if out:
@@ -288,7 +285,8 @@ class Joining(Node):
             if self.holds:
                 assert request.progress is not None
                 request.progress.hold(self.number)
-        mine, others = (state[1], state[0]) if right else (state[0], state[1])
+        mine: dict[Any, list[Any]] = state[1] if right else state[0]
+        others: dict[Any, list[Any]] = state[0] if right else state[1]
         key_of = self._right_key if right else self._left_key
         out: list[Any] = []
         for item in items:
@@ -360,9 +358,7 @@ class Emission:
         self._request.counts[self._node.stream.regions.out[self._node.number]] -= 1
 
 
-def emit_all(
-    node: Node, request: Request, context: Context | None, results: Callable[[], Iterator[Any]]
-) -> bool:
+def emit_all(node: Node, request: Request, context: Context | None, results: Callable[[], Iterator[Any]]) -> bool:
     """Hand on what a fold amounts to: at once when it is little (True), else slice by slice (False)."""
     host = node.stream.host
     try:
@@ -505,7 +501,8 @@ def through_codec(put: Put) -> Put:
         try:
             items = [codec.handed_over(item) for item in items]
         except ActorflowError as error:
-            request.fail(error)
+            stream = request.stream.name
+            request.fail(activation_error(error, f"{stream}: an item cannot travel: {error}", stream=stream))
         else:
             put(request, context, items)
 

@@ -56,7 +56,9 @@ class Watchdog:
                 frame = sys._current_frames().get(self._watched)
                 place = _place(frame)
                 stack = "".join(traceback.format_stack(frame)[-12:]) if frame is not None else "(no stack)"
-                log.warning("the event loop has been held for %.2f s by %s; nothing else runs\n%s", late_s, place, stack)
+                log.warning(
+                    "the event loop has been held for %.2f s by %s; nothing else runs\n%s", late_s, place, stack
+                )
 
 
 def _place(frame: FrameType | None) -> str:

@@ -73,8 +73,21 @@ class OperatorNode(Node):
     """An operator of a stream and its replicas on this host."""
 
     __slots__ = (
-        "actor_nodes", "args", "batches", "concurrency", "key", "kwargs", "kind", "mailbox_envelopes", "next_replica",
-        "operator", "region", "replica_count", "replicas", "returns", "streams",
+        "actor_nodes",
+        "args",
+        "batches",
+        "concurrency",
+        "key",
+        "kind",
+        "kwargs",
+        "mailbox_envelopes",
+        "next_replica",
+        "operator",
+        "region",
+        "replica_count",
+        "replicas",
+        "returns",
+        "streams",
     )  # fmt: skip
 
     def __init__(
@@ -93,9 +106,11 @@ class OperatorNode(Node):
         self.args = args
         self.kwargs = kwargs or {}
         self.key = key
-        self.region = stream.regions.into[step.number] if region is None else region
+        self.region: int = stream.regions.into[step.number] if region is None else region
         sample = args[0] if operator is FunctionOperator else operator
-        self.kind = _function_kind(sample) if operator is FunctionOperator else behaviour(operator)
+        kind = _function_kind(sample) if operator is FunctionOperator else behaviour(operator)
+        assert kind is not None, "checked before start"
+        self.kind = kind
         self.batches = self.kind in {"batch", "async"} and getattr(operator, "process", None) is None
         if operator is FunctionOperator:
             self.batches = False
@@ -229,9 +244,7 @@ class Wiring:
     def _node(self, step: Step) -> Node | None:
         """Return the node of a step, or None when the step is fused into a path."""
         if isinstance(step, Then):
-            return OperatorNode(
-                self, step, step.operator, step.args, dict(step.kwargs), key=self._key_of(step)
-            )
+            return OperatorNode(self, step, step.operator, step.args, dict(step.kwargs), key=self._key_of(step))
         if isinstance(step, Source):
             return OperatorNode(self, step, FunctionOperator, (_source(step.make),))
         if isinstance(step, Function):
@@ -289,7 +302,7 @@ class Wiring:
             step = self.topology.steps[edge.target]
         node = self.nodes[step.number]
         if isinstance(node, Pass) and isinstance(step, Function):
-            put: Put = lambda request, context, items: node.put(request, context, items)  # noqa: E731 - bound late
+            put: Put = _late(node)
         else:
             put = node.receive_other if isinstance(node, Joining) and side == "right" else node.put
         if self.host.strict and isinstance(node, (OperatorNode, Folding, Calling, Joining, Replying)):
@@ -309,6 +322,11 @@ class Wiring:
                 return None
             before = self.topology.inputs_of(source.number)
         return None
+
+
+def _late(node: Node) -> Put:
+    """Return a `put` that reads the node's own when it is called: it is replaced once what follows is known."""
+    return lambda request, context, items: node.put(request, context, items)  # noqa: PLW0108
 
 
 def _itself(item: Any) -> Any:

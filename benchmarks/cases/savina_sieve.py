@@ -63,7 +63,7 @@ class Filter(Operator):
         return None
 
     def survives(self, candidate: int) -> bool:
-        """Return whether no prime of this filter divides the candidate; beyond its square root none can be the first."""
+        """Return whether no prime of this filter divides the candidate; none beyond its square root needs a try."""
         for prime in self.primes:
             if candidate % prime == 0:
                 return False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from actorflow import App, Client, Operator
@@ -38,7 +39,7 @@ class Scatter(Operator):
     def process(self, task: Integral) -> None:
         width = (task.right - task.left) / task.pieces
         bounds = [task.pieces * index // task.workers for index in range(task.workers + 1)]
-        for first, last in zip(bounds, bounds[1:], strict=False):
+        for first, last in pairwise(bounds):
             self.tell(self.spawn(Worker), Strips(task.left, width, first, last))
 
 
