@@ -8,7 +8,8 @@ from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from types import TracebackType
 from typing import Any
 
-from actorflow.client import Client, Items, Named
+from actorflow.client import Client
+from actorflow.connection import Items, Named
 from actorflow.errors import ActorflowError
 from actorflow.plan.app import AppPlan
 from actorflow.runtime.host import Host

@@ -11,7 +11,7 @@ import aiohttp
 import msgspec
 
 from actorflow import codec, wire
-from actorflow.client import Items, Named
+from actorflow.connection import Items, Named
 from actorflow.errors import ActorflowError, CodecError, ConnectionLostError, ProtocolError, from_wire
 from actorflow.limits import Limits
 

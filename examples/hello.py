@@ -1,7 +1,7 @@
 """The smallest app: one stream, one operator, one request.
 
-    python -m examples.hello
-    actorflow run examples.hello:app, then: actorflow call hello '"world"'
+python -m examples.hello
+actorflow run examples.hello:app, then: actorflow call hello '"world"'
 """
 
 import asyncio

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from actorflow import codec
 from actorflow.address import Address
@@ -41,17 +41,25 @@ class Cancellable(Protocol):
 class Ask:
     """Where the answer of an `ask` goes."""
 
-    __slots__ = ("activation", "future", "replica")
+    __slots__ = ("activation", "asker", "future", "replica")
 
-    def __init__(self, future: asyncio.Future[Any], replica: Replica) -> None:
+    def __init__(self, asker: Activation, future: asyncio.Future[Any], replica: Replica) -> None:
+        self.asker = asker
         self.future = future
         self.replica = replica
         self.activation: Activation | None = None  # the one that works on it, while it does
 
     def reply(self, value: Any) -> None:
         """Answer; a later answer, or one that nobody waits for, is ignored."""
-        if not self.future.done():
-            self.future.set_result(value)
+        if self.future.done():
+            return
+        if self.replica.host.strict:
+            try:
+                value = codec.handed_over(value)
+            except ActorflowError as error:
+                self.future.set_exception(error)
+                return
+        self.future.set_result(value)
 
     def fail(self, error: BaseException) -> None:
         """Answer with an error."""
@@ -162,7 +170,7 @@ class Activation:
         if child.state == RUNNING:
             self.waiting[child] = None
             try:
-                self._refuse_circle()
+                self._refuse_circle(child)
                 child.future = self.host.loop.create_future()
                 await child.future
             finally:
@@ -179,14 +187,14 @@ class Activation:
         replica = self.host.actor(address)
         if replica is None:
             raise ActorGoneError(f"{address} has ended, so it cannot answer {summary(item)}", operator=address.name)
-        ask = Ask(self.host.loop.create_future(), replica)
+        ask = Ask(self, self.host.loop.create_future(), replica)
         request = self.request
         if self.host.strict:
             item = codec.handed_over(item)
         replica.put(request, Context(ask=ask), [item])
         self.waiting[ask] = None
         try:
-            self._refuse_circle()
+            self._refuse_circle(ask)
             return await ask.future
         finally:
             self.waiting.pop(ask, None)
@@ -206,26 +214,25 @@ class Activation:
                     operator=self.replica.name,
                 )
 
-    def _refuse_circle(self) -> None:
+    def _refuse_circle(self, awaited: Request | Ask) -> None:
         """Act when the wait that begins now closes a circle.
 
         Raises: CallCycleError, within a request; between requests the youngest activation is run again.
         """
-        error = self._circle()
+        error = self._circle(awaited)
         if error is not None:
             raise error
 
-    def reconsider(self) -> None:
+    def reconsider(self, awaited: Request | Ask) -> None:
         """Look once more for a circle: what this activation waits for has just been queued behind others."""
-        if not self.waiting:
-            return
-        error = self._circle()
-        if error is not None:
-            for awaited in list(self.waiting):
+        if awaited in self.waiting:
+            error = self._circle(awaited)
+            if error is not None:
                 awaited.fail(error)
 
-    def _circle(self) -> CallCycleError | None:
-        circle = find_circle(self, needs_of)
+    def _circle(self, awaited: Request | Ask) -> CallCycleError | None:
+        # of its own waits only the new one can close a circle; an activation may have thousands
+        circle = find_circle(cast("Any", self), lambda waiter: [[awaited]] if waiter is self else needs_of(waiter))
         if circle is None:
             return None
         activations = [waiter for waiter in circle if isinstance(waiter, Activation)]
@@ -265,6 +272,7 @@ class Activation:
         host, request = self.host, self.request
         effects = self.effects[:]
         self.effects.clear()
+        self.deferred = self.answered = False
         request.committed = True
         last, told = None, []
         for target, item in effects:
@@ -281,6 +289,10 @@ class Activation:
         if last is not None:
             host.tell(request, last, told)
         self.spawned.clear()
+
+    def forget_last(self) -> None:
+        """Keep nothing alive while the host is idle."""
+        self.replica = self.request = self.context = None  # type: ignore[assignment] # set before user code runs
 
     def abort(self) -> None:
         """Forget everything, `out` included, and end the actors that it spawned."""
@@ -299,16 +311,15 @@ class Activation:
 class Deferred:
     """A deferred answer: a hold of its request until `reply` or `fail`."""
 
-    __slots__ = ("_context", "_done", "_host", "_kept", "_region", "_request", "_where")
+    __slots__ = ("_context", "_done", "_hold", "_host", "_request", "_where")
 
     def __init__(self, activation: Activation) -> None:
         self._host = activation.host
         self._request = activation.request
         self._context = activation.context
-        self._region = activation.replica.region_of(activation.request)
+        self._hold = _Hold(self._request, activation.replica.region_of(self._request))
         self._where = (activation.replica.stream.name, activation.replica.name)
         self._done = False
-        self._kept = False
 
     def reply(self, value: Any) -> None:
         """Answer with a value. Raises: TypeError when it was answered before."""
@@ -321,37 +332,32 @@ class Deferred:
     def _settle(self, how: Callable[[Activation | None, Any], None], value: Any) -> None:
         if self._done:
             raise TypeError("this deferred answer was given before: there is one")
-        self._done = True
         working = self._host.working_activation()
         if working is None:
+            self._done = True
             how(None, (self, value))
         else:
             working.effects.append((how, (self, value)))
 
     def keep(self) -> None:
         """Become a hold: the activation that deferred has committed."""
-        self._kept = True
-        self._request.counts[self._region] += 1
-        self._request.more().releases.append(self._gone)
-
-    def _gone(self) -> None:
-        if self._kept:
-            self._kept = False
-            self._request.counts[self._region] -= 1
+        self._hold.take()
 
     def answer(self, value: Any) -> None:
         """Take effect: give the answer and the hold up."""
         request, context = self._request, self._context
+        self._done = True
         if context is not None and context.ask is not None:
             context.ask.reply(value)
         elif not request.state:
             request.stream.reply(request, context, [value])
-        self._give_up()
+        self._hold.give_up()
 
     def refuse(self, error: Exception) -> None:
         """Take effect: give the error and the hold up."""
         request, context = self._request, self._context
         stream, operator = self._where
+        self._done = True
         given = (
             error
             if isinstance(error, ActorflowError)
@@ -361,26 +367,52 @@ class Deferred:
             context.ask.fail(given)
         else:
             request.fail(given)
-        self._give_up()
-
-    def _give_up(self) -> None:
-        if self._kept:
-            self._kept = False
-            details = self._request.details
-            if details is not None and self._gone in details.releases:
-                details.releases.remove(self._gone)
-            self._request.release(self._region)
+        self._hold.give_up()
 
     def __del__(self) -> None:
-        if self._kept and not self._done and not self._request.state:
+        if self._hold.taken and not self._done and not self._request.state:
             stream, operator = self._where
             error = DroppedReplyError(
                 f"{stream}/{operator} deferred its answer and dropped it without reply() or fail()",
                 stream=stream,
                 operator=operator,
             )
-            self._done = True
-            self._host.soon(self.refuse, error)
+            # the answer itself is going: what acts in its place shares its hold
+            stand_in = object.__new__(Deferred)
+            for name in Deferred.__slots__:
+                setattr(stand_in, name, getattr(self, name))
+            stand_in._done = True
+            self._host.soon(stand_in.refuse, error)
+
+
+class _Hold:
+    """The hold of a deferred answer. Its request knows it, and not the answer, which may so be dropped."""
+
+    __slots__ = ("_region", "_request", "taken")
+
+    def __init__(self, request: Request, region: int) -> None:
+        self._request = request
+        self._region = region
+        self.taken = False
+
+    def take(self) -> None:
+        """Count."""
+        self.taken = True
+        self._request.counts[self._region] += 1
+        self._request.more().releases[self.forget] = None
+
+    def forget(self) -> None:
+        """Stop counting because the request has ended."""
+        if self.taken:
+            self.taken = False
+            self._request.counts[self._region] -= 1
+
+    def give_up(self) -> None:
+        """Stop counting because the answer was given."""
+        if self.taken:
+            self.taken = False
+            self._request.more().releases.pop(self.forget, None)
+            self._request.release(self._region)
 
 
 # -- effects other than tells, each `(activation, argument)`

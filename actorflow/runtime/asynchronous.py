@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from actorflow.envelope import Context
 from actorflow.errors import TooManyRepliesError
 from actorflow.plan.operator import ItemError, Operator
-from actorflow.runtime.activation import Activation, Answer
+from actorflow.runtime.activation import Activation, Answer, Ask
 from actorflow.runtime.replica import Replica, _below
 from actorflow.runtime.request import Request
 
@@ -52,9 +52,10 @@ class AsyncReplica(Replica):
         """Look for a circle from whoever awaits an item that has to queue behind suspended activations."""
         waiting: Any = request.caller
         if context is not None and context.ask is not None:
-            waiting = next((a for a in request.more().activations if context.ask in a.waiting), None)
+            waiting = context.ask.asker
         if waiting is not None and waiting.waiting and all(worker.activation.waiting for worker in self.working):
-            self.host.soon(_reconsider, waiting)
+            awaited = context.ask if context is not None and context.ask is not None else request
+            self.host.soon(_reconsider, (waiting, awaited))
 
     # -- a turn
 
@@ -225,6 +226,11 @@ class AsyncReplica(Replica):
             return []
         return [worker.activation for worker in self.working]
 
+    def drop_current(self) -> None:
+        if self.current is not None:
+            self._drop(self.current[0], self.current[2])
+            self.current = None
+
     def busy(self) -> bool:
         """Return whether an activation is under way here."""
         return bool(self.working)
@@ -237,9 +243,7 @@ class AsyncReplica(Replica):
     def close(self, *, at_once: bool = False) -> None:
         """End this actor: when its mailbox is empty and nothing is under way, or at once."""
         if at_once:
-            if self.current is not None:
-                self._drop(self.current[0], self.current[2])
-                self.current = None
+            self.drop_current()
             for again in self.again:
                 self._drop(again.request, self._items(again.item))
             self.again.clear()
@@ -486,25 +490,36 @@ class Worker:
                 ask.future.cancel()
             replica.finished(request, count)
         else:
-            if ask is None and result is not None:
-                activation.out.append(result)
-            answered = activation.answered or activation.deferred
-            activation.deferred = activation.answered = False
-            if activation.effects:
-                activation.commit()
-            if activation.out:
-                replica.hand_on(request, context if ask is None else _below(context), activation.out, count)
-            if ask is not None and not answered:
-                ask.reply(result)
+            try:
+                self._commit(result, ask, count)
+            except Exception as fault:  # of ours: the request must not hang on it
+                activation.abort()
+                replica.failed(request, context, activation.item, fault)
             replica.finished(request, count)
         activation.recorded = []
         activation.reruns = 0
         activation.waiting.clear()
         replica.worker_free(self)
 
+    def _commit(self, result: Any, ask: Ask | None, count: int) -> None:
+        """Let all that the activation did take effect."""
+        activation, replica = self.activation, self.replica
+        request, context = activation.request, activation.context
+        if ask is None and result is not None:
+            activation.out.append(result)
+        answered = activation.answered or activation.deferred
+        if activation.effects:
+            activation.commit()
+        activation.deferred = activation.answered = False
+        if activation.out:
+            replica.hand_on(request, context if ask is None else _below(context), activation.out, count)
+        if ask is not None and not answered:
+            ask.reply(result)
 
-def _reconsider(activation: Activation) -> None:
-    activation.reconsider()
+
+def _reconsider(wait: tuple[Activation, Any]) -> None:
+    activation, awaited = wait
+    activation.reconsider(awaited)
 
 
 _SUSPENDED = object()

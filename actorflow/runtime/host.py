@@ -241,12 +241,14 @@ class Host:
                 self.loop.call_soon(self._turn)
             else:
                 self.awake = False
+                self.activation.forget_last()
 
     def _recover(self, running: Runnable, error: Exception) -> None:
         """Fail the request that was being worked on, and let its replica go on with the next."""
         activation = self.activation
         activation.abort()
         if isinstance(running, Replica):
+            running.drop_current()
             if activation.replica is running and activation.request is not None:
                 activation.request.fail(running.node.error_of(running, activation.request, "an item", error))
             running.schedule()
@@ -343,7 +345,8 @@ class Host:
                 node.begin(request)
             for source in wiring.sources:
                 source.put(request, None, [request])
-        wiring.enter(request, None, items)
+        if items:
+            wiring.enter(request, None, items)
         counts[region] -= 1
         if not counts[region]:
             request.settle()
@@ -440,8 +443,8 @@ class Host:
 
     def call(self, activation: Activation, wiring: Wiring, item: Any) -> Request:
         """Begin a child request of an activation."""
-        parent = activation.request
-        if parent.state:  # an `on_reply` after the end: it compensates in a request of its own
+        parent: Request | None = activation.request
+        if parent is None or parent.state:  # a start hook, or an `on_reply` after the end: a request of its own
             return self.begin(wiring, item, self.limits.unwind_timeout_s)
         child = self._child(parent, wiring)
         child.caller = activation
@@ -697,7 +700,7 @@ class Host:
 
     def feed_items(self, request: Request, items: list[Any]) -> None:
         """Let further items of a fed request in."""
-        if not request.state:
+        if items and not request.state:
             request.stream.enter(request, None, items)
 
     def fed(self, request: Request) -> None:

@@ -217,13 +217,22 @@ class Replica:
                 if left <= 0:
                     pace = left = self._new_pace(host.began, host.clock())
                     if not pace:
-                        host.ready.append(self)
+                        self._yield_turn()
                         return
                 if self.rest is not rest:
                     break  # the order of what is left has changed
             else:
                 if self._after_quick():
                     return
+
+    def _yield_turn(self) -> None:
+        """End a turn whose slice is over: stand in line again if anything is left."""
+        if self.quick or self.bulk or length_hint(self.rest):
+            self.host.ready.append(self)
+            return
+        self.scheduled = False
+        if self.closing:
+            self._end()
 
     def _after_quick(self) -> bool:
         """Serve the bulk lane once the quick envelopes that were there are done; return whether the turn is over."""
@@ -232,7 +241,7 @@ class Replica:
             self._serve_bulk()
             self.host.activation.context = None
             if not self._new_pace(self.host.began, self.host.clock()):
-                self.host.ready.append(self)
+                self._yield_turn()
                 return True
         if self.quick or self.bulk:
             return False
@@ -404,6 +413,9 @@ class Replica:
         elif not self.scheduled and not self.busy():
             self._end()
 
+    def drop_current(self) -> None:
+        """Forget the envelope at hand, if it is kept between turns."""
+
     def busy(self) -> bool:
         """Return whether an activation is suspended here."""
         return False
@@ -501,7 +513,7 @@ class PlainReplica(Replica):
                 if left <= 0:
                     pace = left = self._new_pace(host.began, host.clock())
                     if not pace:
-                        host.ready.append(self)
+                        self._yield_turn()
                         return
                 if self.rest is not rest:
                     break  # the order of what is left has changed

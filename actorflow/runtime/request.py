@@ -63,7 +63,7 @@ class Details:
         self.timers: dict[Any, int] = {}
         self.parked: dict[Replica, None] = {}
         self.feeds: deque[asyncio.Future[None]] = deque()
-        self.releases: list[Callable[[], None]] = []
+        self.releases: dict[Callable[[], None], None] = {}
 
     def wake_producers(self, request: Request) -> None:
         """Let parked generators and waiting inputs go on."""
@@ -275,7 +275,7 @@ class Request(msgspec.Struct, eq=False):
             self.fail(
                 NoReplyError(
                     f"stream {self.stream.name} ended request {self.id} without an answer: every item was filtered, "
-                    "dropped or discarded; declare replies='many' or 'none' if that is meant",
+                    "dropped or discarded, or an actor kept it; declare replies='many' or 'none' if that is meant",
                     stream=self.stream.name,
                     request_id=self.id,
                 )
@@ -352,6 +352,7 @@ class Request(msgspec.Struct, eq=False):
         details.folds.clear()
         for release in details.releases:
             release()
+        details.releases.clear()
         for child in list(details.children):
             child.cancel("its parent has ended")
         for activation in list(details.activations):

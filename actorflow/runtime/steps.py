@@ -57,9 +57,12 @@ class Node:
         """Return what a failed item's error says: where, on what, and why."""
         name = replica.name if replica is not None else self.name
         host = self.stream.host.name
+        while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
+            cause = cause.exceptions[0]  # a TaskGroup with one failed task: that one is the reason
+        why = str(cause) if isinstance(cause, ActorflowError) else f"{type(cause).__name__}: {cause}"
         return activation_error(
             cause,
-            f"{self.stream.name}/{name} on host {host} failed on {summary(item)}: {type(cause).__name__}: {cause}",
+            f"{self.stream.name}/{name} on host {host} failed on {summary(item)}: {why}",
             stream=self.stream.name,
             operator=self.name,
             replica=name,
@@ -346,12 +349,12 @@ class Emission:
             self._node.hand_on(request, self._context, some)
             host.enqueue(self)
         else:
-            request.more().releases.remove(self._forget)
+            request.more().releases.pop(self._forget, None)
             request.release(self._node.stream.regions.out[self._node.number])
 
     def hold(self) -> Emission:
         """Give up the hold when the request ends."""
-        self._request.more().releases.append(self._forget)
+        self._request.more().releases[self._forget] = None
         return self
 
     def _forget(self) -> None:
@@ -405,7 +408,7 @@ class Calling(Node):
         calls: _Calls | None = details.folds.get(self.number)
         if calls is None:
             calls = details.folds[self.number] = _Calls()
-            details.releases.append(partial(self._forget, request, calls))
+            details.releases[partial(self._forget, request, calls)] = None
         request.counts[self.region] += len(items)
         for item in items:
             place: list[Any] = [UNSET]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from actorflow.core.supervision import Escalate, FailureRate, RestartThese, Supervision
 from actorflow.errors import ReplicaFailedError
 from actorflow.plan.operator import Operator, Restart
+from actorflow.runtime.activation import Activation
 from actorflow.runtime.asynchronous import AsyncReplica
 from actorflow.runtime.replica import Replica
 
@@ -42,7 +43,7 @@ class Supervisor:
         for replica in self._replicas:
             while True:
                 try:
-                    await _hook(replica.op, "start")
+                    await _start(replica, replica.op)
                     break
                 except Exception as error:
                     decision = self._decide(replica)
@@ -102,7 +103,7 @@ class Supervisor:
                 continue
             try:
                 op = replica.node.make()
-                await _hook(op, "start")
+                await _start(replica, op)
             except Exception as error:
                 self._restarting.difference_update(decision.indexes)
                 self._restart(replica, error)
@@ -170,6 +171,40 @@ def needs_supervisor(operator: type[Operator]) -> bool:
     """Return whether an actor of this class can ever be restarted, or must be started at all."""
     declares = operator.restart is not None or bool(operator.escalate)
     return declares or hasattr(operator, "start")
+
+
+async def _start(replica: Replica, op: Operator) -> None:
+    """Run the `start` hook with an activation of its own: an actor's works for the request that spawned it."""
+    hook = getattr(op, "start", None)
+    if hook is None:
+        return
+    host = replica.host
+    shared, emit = op._activation, op.__dict__.pop("emit", None)
+    activation = Activation(host, _NoTask())
+    activation.replica = replica
+    if replica.owner is not None:
+        activation.request = replica.owner
+    op._activation = activation
+    try:
+        await _hook(op, "start")
+        if replica.owner is None:
+            if activation.effects or activation.out:
+                raise TypeError("start() works for no request: it can neither emit, tell, send nor reply")
+        elif not replica.owner.state:
+            activation.commit()
+            if activation.out:
+                replica.hand_on(replica.owner, None, activation.out, 0)
+    finally:
+        op._activation = shared
+        if emit is not None:
+            op.__dict__["emit"] = emit
+
+
+class _NoTask:
+    """What stands for a worker in a start hook, which may await but is not cancelled with any request."""
+
+    def cancel(self) -> None:
+        """Nothing to cancel."""
 
 
 async def _hook(op: Any, name: str) -> None:

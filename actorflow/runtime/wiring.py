@@ -210,6 +210,8 @@ class Wiring:
         if isinstance(first, Replica) and not self.always and not self.sources:
             self.direct = first
         self.reply: Put = self.nodes[topology.steps[-1].number].put
+        if host.strict:
+            self.reply = through_codec(self.reply)
         self.item_type = topology.request_type  # an item of exactly this type needs no check
         self.check = _checker(topology.request_type)
 

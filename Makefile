@@ -1,0 +1,53 @@
+# Every command makes its own virtual environment when there is none, and does nothing twice.
+#
+#   make demo     install, count the words of a real text, show the table        make test    install, run the tests
+#   make check    lint and types          make sim SEEDS=500    random systems under the simulated loop
+#   make bench    every benchmark, with its baseline (BENCH=--quick for a short look)
+
+PYTHON ?= python3
+VENV ?= .venv
+SEEDS ?= 200
+BENCH ?=
+RUN = $(VENV)/bin/python
+
+.PHONY: demo test check sim cases bench format clean
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/dev-installed: $(VENV)/installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+$(VENV)/bench-installed: $(VENV)/installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	touch $@
+
+demo: $(VENV)/installed
+	$(RUN) -m examples.wordcount
+
+test: $(VENV)/dev-installed
+	$(RUN) -m pytest -m "not slow"
+
+cases: $(VENV)/dev-installed
+	$(RUN) -m pytest tests/cases
+
+sim: $(VENV)/dev-installed
+	SEEDS=$(SEEDS) $(RUN) -m pytest tests/sim
+
+check: $(VENV)/dev-installed
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+bench: $(VENV)/bench-installed
+	for benchmark in ask actors peers words floods memory growth; do $(RUN) -m benchmarks.$$benchmark $(BENCH) || exit 1; done
+
+format: $(VENV)/dev-installed
+	$(RUN) -m ruff check --fix --quiet .
+	$(RUN) -m ruff format --quiet .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

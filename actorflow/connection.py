@@ -1,0 +1,34 @@
+"""What a client speaks through."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Iterable, Mapping
+from typing import Any, Protocol
+
+from actorflow.plan.stream import Stream
+
+Items = Iterable[Any] | AsyncIterable[Any]
+Named = Stream[Any, Any] | str
+
+
+class Connection(Protocol):
+    """What a client speaks through: a host in this process, or a WebSocket to one elsewhere."""
+
+    def request(
+        self, stream: Named, item: Any, timeout_s: float | None, attributes: Mapping[str, Any] | None
+    ) -> Coroutine[Any, Any, Any]: ...
+    def stream(
+        self,
+        stream: Named,
+        items: Items,
+        timeout_s: float | None,
+        total_s: float | None,
+        attributes: Mapping[str, Any] | None,
+    ) -> AsyncGenerator[Any, None]: ...
+    async def send(
+        self, stream: Named, item: Any, timeout_s: float | None, attributes: Mapping[str, Any] | None
+    ) -> str: ...
+    async def cancel(self, request_id: str) -> bool: ...
+    async def dead_letters(self) -> list[dict[str, Any]]: ...
+    async def replay(self, number: int) -> str: ...
+    async def close(self) -> None: ...
