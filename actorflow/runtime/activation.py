@@ -41,30 +41,44 @@ class Cancellable(Protocol):
 class Ask:
     """Where the answer of an `ask` goes."""
 
-    __slots__ = ("activation", "asker", "future", "replica")
+    __slots__ = ("activation", "answered", "asker", "error", "future", "replica", "value")
 
-    def __init__(self, asker: Activation, future: asyncio.Future[Any], replica: Replica) -> None:
+    def __init__(self, asker: Activation, replica: Replica) -> None:
         self.asker = asker
-        self.future = future
+        self.future: asyncio.Future[None] | None = None  # made only when the answer does not come at once
+        self.answered = False
+        self.value: Any = None
+        self.error: BaseException | None = None
         self.replica = replica
         self.activation: Activation | None = None  # the one that works on it, while it does
 
     def reply(self, value: Any) -> None:
         """Answer; a later answer, or one that nobody waits for, is ignored."""
-        if self.future.done():
+        if self.answered:
             return
         if self.replica.host.strict:
             try:
                 value = codec.handed_over(value)
             except ActorflowError as error:
-                self.future.set_exception(error)
+                self.fail(error)
                 return
-        self.future.set_result(value)
+        self.value = value
+        self._end()
 
     def fail(self, error: BaseException) -> None:
         """Answer with an error."""
-        if not self.future.done():
-            self.future.set_exception(error)
+        if not self.answered:
+            self.error = error
+            self._end()
+
+    def forget(self) -> None:
+        """Note that nobody waits any more."""
+        self.answered = True
+
+    def _end(self) -> None:
+        self.answered = True
+        if self.future is not None and not self.future.done():
+            self.future.set_result(None)
 
 
 class _StrictEffects(list[tuple[Any, Any]]):
@@ -187,18 +201,28 @@ class Activation:
         replica = self.host.actor(address)
         if replica is None:
             raise ActorGoneError(f"{address} has ended, so it cannot answer {summary(item)}", operator=address.name)
-        ask = Ask(self, self.host.loop.create_future(), replica)
-        request = self.request
-        if self.host.strict:
+        host, ask = self.host, Ask(self, replica)
+        if host.strict:
             item = codec.handed_over(item)
-        replica.put(request, Context(ask=ask), [item])
-        self.waiting[ask] = None
-        try:
-            self._refuse_circle(ask)
-            return await ask.future
-        finally:
-            self.waiting.pop(ask, None)
-            ask.future.cancel()
+        idle = host.inline and not host.awake
+        if idle:
+            host.awake = True  # as for a request: an idle host answers on the caller's stack
+        replica.put(self.request, Context(ask=ask), [item])
+        if idle:
+            host.turn()
+        if not ask.answered:
+            self.waiting[ask] = None
+            try:
+                if replica.suspends:
+                    self._refuse_circle(ask)
+                ask.future = host.loop.create_future()
+                await ask.future
+            finally:
+                self.waiting.pop(ask, None)
+                ask.forget()
+        if ask.error is not None:
+            raise ask.error
+        return ask.value
 
     def check_replay(self) -> None:
         """Refuse a re-run that did not ask for what its first run was answered.

@@ -32,6 +32,7 @@ class AsyncReplica(Replica):
     """A replica whose `process` is a coroutine or an async generator: up to `concurrency` at once, serial per key."""
 
     __slots__ = ("again", "current", "idle", "key_waits", "keys", "working")
+    suspends = True
 
     def __init__(self, host: Host, node: OperatorNode, op: Operator, index: int = 0) -> None:
         super().__init__(host, node, op, index)
@@ -295,8 +296,8 @@ class Worker:
     """One place for an async activation: its own task, its own view of the operator, its own activation object."""
 
     __slots__ = (
-        "_awaited", "_coroutine", "_started", "_stop", "_wake", "activation", "context", "key", "op", "replica", "stepping",
-        "task",
+        "_awaited", "_coroutine", "_started", "_stop", "_wake", "activation", "context", "key", "op", "replica",
+        "stepping", "task",
     )  # fmt: skip
 
     def __init__(self, replica: AsyncReplica) -> None:
@@ -487,7 +488,7 @@ class Worker:
             if error is not None and not request.state:
                 replica.failed(request, context, activation.item, error)
             elif ask is not None:
-                ask.future.cancel()
+                ask.forget()
             replica.finished(request, count)
         else:
             try:

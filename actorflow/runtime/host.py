@@ -172,7 +172,7 @@ class Host:
         if self._watchdog is not None:
             self._watchdog.stop()
             self._watchdog = None
-        self._turn()  # what was cancelled leaves its mailboxes
+        self.turn()  # what was cancelled leaves its mailboxes
 
     def run_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         """Run a coroutine in a task that the host owns: awaited at the end, its errors logged."""
@@ -211,18 +211,18 @@ class Host:
     def wake(self) -> None:
         """Ask the event loop for a turn."""
         self.awake = True
-        self.loop.call_soon(self._turn)
+        self.loop.call_soon(self.turn)
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
         """Let replicas run until none is ready or the slice is over; then let the event loop breathe."""
         ready, clock = self.ready, self.clock
         self.began = began = clock()
-        working, turning = self.working, self.turning
+        working, turning, shuffle = self.working, self.turning, self.shuffle
         self.turning, self.tired = True, False
         looks = 0
         try:
             while ready:
-                if self.shuffle:
+                if shuffle:
                     ready.rotate(self.chance.randrange(len(ready)))
                 running = ready.popleft()
                 running.run(self)
@@ -238,7 +238,7 @@ class Host:
         finally:
             self.working, self.turning = working, turning
             if ready:
-                self.loop.call_soon(self._turn)
+                self.loop.call_soon(self.turn)
             else:
                 self.awake = False
                 self.activation.forget_last()
@@ -290,7 +290,7 @@ class Host:
         finally:
             self.turning = False
             if self.ready:
-                self._turn()
+                self.turn()
             else:
                 self.awake = False
         if not request.state:
@@ -352,7 +352,7 @@ class Host:
             request.settle()
         if idle:
             if self.ready:
-                self._turn()
+                self.turn()
             else:
                 self.awake = False
         if not request.state:
@@ -561,7 +561,7 @@ class Host:
         op = operator(*args, **kwargs)
         op._activation = self.activation
         if node.kind != "async":
-            op.__dict__["emit"] = self.emit
+            op.emit = self.emit  # type: ignore[method-assign, assignment]
         number = self.next_number()
         replica = KINDS[node.kind](self, node, op, number)
         # in strict mode an address is looked up every time, as one that came from another host
@@ -737,7 +737,7 @@ class _Remade:
         host = self._node.stream.host
         op._activation = host.activation
         if self._node.kind != "async":
-            op.__dict__["emit"] = host.emit
+            op.emit = host.emit  # type: ignore[method-assign, assignment]
         return op
 
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from operator import length_hint
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from actorflow.address import Address
 from actorflow.envelope import Context, Frame
@@ -48,8 +48,9 @@ class Replica:
 
     __slots__ = (
         "address", "bulk", "closing", "failures", "host", "index", "node", "op", "owner", "pace", "parked", "paused",
-        "quick", "region", "rest", "scheduled", "stream", "supervisor",
+        "place", "quick", "region", "rest", "scheduled", "stream", "supervisor",
     )  # fmt: skip
+    suspends: ClassVar[bool] = False  # an activation here may wait for something
 
     def __init__(self, host: Host, node: OperatorNode, op: Operator, index: int = 0) -> None:
         self.host = host
@@ -58,6 +59,7 @@ class Replica:
         self.op = op
         self.index = index
         self.region: int = node.region
+        self.place: object = node.place
         self.quick: list[tuple[Request, Context | None, list[Any]]] = []
         self.rest: Iterator[tuple[Request, Context | None, list[Any]]] = _NOTHING
         self.bulk: dict[Request, Queue] | None = None
@@ -117,21 +119,17 @@ class Replica:
         if not self.scheduled:
             self.schedule()
 
-    def tell_uncounted(self, request: Request, item: Any) -> None:
-        """Put one item that is counted already. This is the path of a message between actors."""
+    def tell_counted(self, request: Request, items: list[Any]) -> None:
+        """Put an envelope of one item that is counted already."""
         quick = self.quick
-        if not quick:
-            quick.append((request, None, [item]))
-        elif (last := quick[-1])[0] is request and last[1] is None and len(last[2]) < BATCH:
-            last[2].append(item)
+        if quick and (last := quick[-1])[0] is request and last[1] is None and len(last[2]) < BATCH:
+            last[2].append(items[0])
         else:
-            quick.append((request, None, [item]))
+            quick.append((request, None, items))
             if len(quick) > self.node.mailbox_envelopes:
                 self._refuse(request)
         if not self.scheduled:
-            self.scheduled = True
-            if not self.paused:
-                self.host.ready.append(self)  # in a turn the host is awake
+            self.schedule()
 
     def _put_bulk(self, request: Request, context: Context | None, items: list[Any]) -> None:
         if self.parked is not None and request in self.parked:
@@ -457,10 +455,15 @@ class PlainReplica(Replica):
         left = pace = self.pace
         while not self.paused:
             rest = self.rest
-            if rest is _NOTHING and self.quick:
-                self.rest = rest = iter(self.quick)
-                self.quick = []
-            for request, context, items in rest:
+            lane: Iterable[tuple[Request, Context | None, list[Any]]] = rest
+            if rest is _NOTHING:
+                quick = self.quick
+                if len(quick) == 1:
+                    lane = (quick.pop(),)  # a lone envelope: neither a new list nor an iterator to keep
+                elif quick:
+                    lane = self.rest = rest = iter(quick)
+                    self.quick = []
+            for request, context, items in lane:
                 count = len(items)
                 if count == 1 and context is None and plain and not request.state and request.stream is stream:
                     activation.request = request
@@ -469,30 +472,38 @@ class PlainReplica(Replica):
                     except Exception as error:
                         activation.abort()
                         self.failed(request, None, items[0], error)
-                        moved = False
                     else:
-                        moved = False
                         if effects:
-                            if (
-                                len(effects) == 1
-                                and (to := effects[0][0]).__class__ is Address
-                                and (receiver := to.local) is not None
-                                and receiver.region == region
-                                and receiver.stream is stream
-                                and not request.bulk
-                            ):
-                                # the message that goes takes the place of the one that came: the count stays
-                                receiver.tell_uncounted(request, effects.pop()[1])
-                                moved = True
-                                if not request.committed:
-                                    request.committed = True
+                            if len(effects) == 1 and effects[0][0].__class__ is Address and not request.bulk:
+                                address, item = effects.pop()
+                                receiver = address.local
+                                if receiver is not None and receiver.place is self.place and result is None and not out:
+                                    # The message that goes takes the place of the one that came: the counts stay as
+                                    # they are, and so does the list. This is the path of messages between actors.
+                                    items[0] = item
+                                    if receiver.quick or receiver.scheduled:
+                                        receiver.tell_counted(request, items)
+                                    else:
+                                        receiver.quick.append((request, None, items))
+                                        receiver.scheduled = True
+                                        if not receiver.paused:
+                                            host.ready.append(receiver)
+                                    if not request.committed:
+                                        request.committed = True
+                                    left -= 1
+                                    if left > 0 and self.rest is rest:
+                                        continue
+                                    count = 0
+                                else:
+                                    effects.append((address, item))
+                                    activation.commit()
                             else:
                                 activation.commit()
                         if result is not None:
                             out.append(result)
                         if out:
                             self.hand_on(request, None, out, 1)
-                    if not moved:
+                    if count:
                         counts = request.counts
                         counts[region] -= 1
                         if not counts[region] and not request.state:

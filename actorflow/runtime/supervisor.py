@@ -179,12 +179,15 @@ async def _start(replica: Replica, op: Operator) -> None:
     if hook is None:
         return
     host = replica.host
-    shared, emit = op._activation, op.__dict__.pop("emit", None)
+    shared = op._activation
     activation = Activation(host, _NoTask())
     activation.replica = replica
     if replica.owner is not None:
         activation.request = replica.owner
     op._activation = activation
+    direct = "emit" in vars(op)
+    if direct:
+        op.emit = activation.out.append  # type: ignore[method-assign]
     try:
         await _hook(op, "start")
         if replica.owner is None:
@@ -196,8 +199,8 @@ async def _start(replica: Replica, op: Operator) -> None:
                 replica.hand_on(replica.owner, None, activation.out, 0)
     finally:
         op._activation = shared
-        if emit is not None:
-            op.__dict__["emit"] = emit
+        if direct:
+            op.emit = host.emit  # type: ignore[method-assign, assignment]
 
 
 class _NoTask:

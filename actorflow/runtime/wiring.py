@@ -83,6 +83,7 @@ class OperatorNode(Node):
         "mailbox_envelopes",
         "next_replica",
         "operator",
+        "place",
         "region",
         "replica_count",
         "replicas",
@@ -100,6 +101,7 @@ class OperatorNode(Node):
         *,
         key: Callable[[Any], Any] | None = None,
         region: int | None = None,
+        place: object | None = None,
     ) -> None:
         super().__init__(stream, step)
         self.operator = operator
@@ -126,6 +128,7 @@ class OperatorNode(Node):
             self.replica_count = step.replicas
             self.mailbox_envelopes = step.mailbox_envelopes or self.mailbox_envelopes
             self.on_error = step.on_error or self.on_error
+        self.place: object = object() if place is None else place  # the same where items are counted together
         self.replicas: list[Replica] = []
         self.next_replica = 0
         self.actor_nodes: dict[type[Operator], OperatorNode] = {}
@@ -136,7 +139,7 @@ class OperatorNode(Node):
         host = self.stream.host
         op._activation = host.activation
         if self.kind != "async":
-            op.__dict__["emit"] = host.emit  # the outbox's own append: no Python call per emitted item
+            op.emit = host.emit  # type: ignore[method-assign, assignment] # the outbox's own append: no Python call per emitted item
         return op
 
     def start(self) -> None:
@@ -159,7 +162,7 @@ class OperatorNode(Node):
         node = self.actor_nodes.get(operator)
         if node is None:
             step = self.stream.topology.steps[self.number]
-            node = OperatorNode(self.stream, step, operator, region=self.region)
+            node = OperatorNode(self.stream, step, operator, region=self.region, place=self.place)
             node.name = operator.__name__
             node.hand_on = self.hand_on
             node.errors_to = self.errors_to

@@ -207,7 +207,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             return super().create_task(started, name=name, context=context, **options)
         return _NumberedTask(next(self._numbers), started, loop=self, name=name, context=context, **options)
 
-    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:  # noqa: ARG002
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         """Run `func` now, in this thread, and return a future that is done; `executor` is not used.
 
         As in a worker thread, `func` sees no running loop and none of the caller's context variables.

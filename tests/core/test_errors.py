@@ -56,7 +56,7 @@ class HasSlots(Exception):
 
 
 class OwnNew(Exception):
-    def __new__(cls, wanted: int) -> "OwnNew":
+    def __new__(cls, wanted: int) -> "OwnNew":  # noqa: PYI034
         return super().__new__(cls, wanted)
 
 
@@ -231,7 +231,7 @@ def test_an_activation_error_is_also_what_the_operator_raised(cause: Exception) 
     assert (error.stream, error.operator, error.item) == ("s", "op", "'tea'")
     assert error.cause_type == type(cause).__name__
     assert isinstance(error.cause_text, str)
-    assert isinstance(from_wire(error.to_wire()), ActivationError)
+    assert isinstance(from_wire(error.to_wire()), type(cause))
 
 
 @pytest.mark.parametrize(
@@ -244,6 +244,18 @@ def test_what_cannot_be_combined_is_still_an_activation_error_that_names_it(caus
     assert error.__cause__ is cause
     assert error.cause_type == type(cause).__name__
     assert str(error) == "s/op failed"
+
+
+@pytest.mark.xfail(
+    reason="to_wire names only the class of the cause, so `except ActivationError` catches a CodecError that an "
+    "operator raised on this host and not the same one from another",
+    strict=True,
+)
+@pytest.mark.parametrize("cause", [CodecError("x"), RequestError("x"), TooManyRequestsError("x")])
+def test_an_actorflow_error_that_an_operator_raised_arrives_as_an_activation_error_too(cause: Exception) -> None:
+    received = from_wire(activation_error(cause, "s/op failed").to_wire())
+
+    assert isinstance(received, ActivationError)
 
 
 def test_attributes_of_the_cause_can_be_read() -> None:
@@ -278,7 +290,9 @@ def test_attributes_of_the_cause_outside_its_dict_can_be_read(cause: Exception, 
     "dataclass exception with a field named as one of ours are not guarded",
     strict=True,
 )
-@pytest.mark.parametrize("cause", [RaisingStr("x"), Final("x"), FrozenItem("tea")], ids=lambda cause: type(cause).__name__)
+@pytest.mark.parametrize(
+    "cause", [RaisingStr("x"), Final("x"), FrozenItem("tea")], ids=lambda cause: type(cause).__name__
+)
 def test_no_cause_makes_activation_error_raise(cause: Exception) -> None:
     error = activation_error(cause, "m", item="'tea'")
 

@@ -29,7 +29,7 @@ def stuck_by_definition(graph: Graph) -> set[int]:
     return greatest
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(waits(6))
 def test_a_circle_is_found_if_and_only_if_the_waiter_is_stuck(graph: Graph) -> None:
     stuck = stuck_by_definition(graph)
@@ -39,7 +39,7 @@ def test_a_circle_is_found_if_and_only_if_the_waiter_is_stuck(graph: Graph) -> N
     assert found == stuck
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(waits(6), st.integers(0, 5))
 def test_a_reported_circle_is_a_circle_of_stuck_waiters(graph: Graph, start: int) -> None:
     circle = find_circle(start, graph.__getitem__)
@@ -53,7 +53,7 @@ def test_a_reported_circle_is_a_circle_of_stuck_waiters(graph: Graph, start: int
             assert any(following in need and set(need) <= stuck for need in graph[waiter])
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(waits(6), st.integers(0, 5))
 def test_a_reported_circle_can_be_reached_from_the_waiter(graph: Graph, start: int) -> None:
     circle = find_circle(start, graph.__getitem__)
@@ -137,7 +137,8 @@ def test_a_long_chain_of_waiters_is_answered_in_linear_time() -> None:
 
 
 @pytest.mark.xfail(
-    reason="a need without providers makes its waiter stuck and leaves find_circle with a bare StopIteration", strict=True
+    reason="a need without providers makes its waiter stuck and leaves find_circle with a bare StopIteration",
+    strict=True,
 )
 def test_a_need_that_nobody_can_meet_is_not_a_circle() -> None:
     assert find_circle("a", lambda _: [[]]) is None

@@ -56,7 +56,7 @@ def play(request: pytest.FixtureRequest) -> Callable[..., Any]:
             assert not [number for number, count in ends.items() if count > 1], "a request ended twice"
             return result
 
-        return simulate(body, seed=seed, jitter_s=0.0001 if seed else 0.0, time_max_s=100_000.0)
+        return simulate(body, seed=seed, jitter_s=0.0001 if seed else 0.0, time_max_s=20_000.0, steps_max=300_000)
 
     return run
 
