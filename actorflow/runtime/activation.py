@@ -335,14 +335,13 @@ class Activation:
 class Deferred:
     """A deferred answer: a hold of its request until `reply` or `fail`."""
 
-    __slots__ = ("_context", "_done", "_hold", "_host", "_request", "_where")
+    __slots__ = ("_context", "_done", "_hold", "_replica", "_request")
 
     def __init__(self, activation: Activation) -> None:
-        self._host = activation.host
+        self._replica = activation.replica
         self._request = activation.request
         self._context = activation.context
         self._hold = _Hold(self._request, activation.replica.region_of(self._request))
-        self._where = (activation.replica.stream.name, activation.replica.name)
         self._done = False
 
     def reply(self, value: Any) -> None:
@@ -356,7 +355,7 @@ class Deferred:
     def _settle(self, how: Callable[[Activation | None, Any], None], value: Any) -> None:
         if self._done:
             raise TypeError("this deferred answer was given before: there is one")
-        working = self._host.working_activation()
+        working = self._request.host.working_activation()
         if working is None:
             self._done = True
             how(None, (self, value))
@@ -380,7 +379,7 @@ class Deferred:
     def refuse(self, error: Exception) -> None:
         """Take effect: give the error and the hold up."""
         request, context = self._request, self._context
-        stream, operator = self._where
+        stream, operator = self._replica.stream.name, self._replica.name
         self._done = True
         given = (
             error
@@ -395,7 +394,7 @@ class Deferred:
 
     def __del__(self) -> None:
         if self._hold.taken and not self._done and not self._request.state:
-            stream, operator = self._where
+            stream, operator = self._replica.stream.name, self._replica.name
             error = DroppedReplyError(
                 f"{stream}/{operator} deferred its answer and dropped it without reply() or fail()",
                 stream=stream,
@@ -406,7 +405,7 @@ class Deferred:
             for name in Deferred.__slots__:
                 setattr(stand_in, name, getattr(self, name))
             stand_in._done = True
-            self._host.soon(stand_in.refuse, error)
+            self._request.host.soon(stand_in.refuse, error)
 
 
 class _Hold:
@@ -423,9 +422,9 @@ class _Hold:
         """Count."""
         self.taken = True
         self._request.counts[self._region] += 1
-        self._request.more().releases[self.forget] = None
+        self._request.more().own("releases")[self] = None
 
-    def forget(self) -> None:
+    def __call__(self) -> None:
         """Stop counting because the request has ended."""
         if self.taken:
             self.taken = False
@@ -435,7 +434,7 @@ class _Hold:
         """Stop counting because the answer was given."""
         if self.taken:
             self.taken = False
-            self._request.more().releases.pop(self.forget, None)
+            self._request.more().releases.pop(self, None)
             self._request.release(self._region)
 
 

@@ -20,7 +20,7 @@ from actorflow.envelope import Context
 from actorflow.errors import TooManyRepliesError
 from actorflow.plan.operator import ItemError, Operator
 from actorflow.runtime.activation import Activation, Answer, Ask
-from actorflow.runtime.replica import Replica, _below
+from actorflow.runtime.replica import IDLE, Replica, _below
 from actorflow.runtime.request import Request
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class AsyncReplica(Replica):
         started = 0
         while not self.paused and len(self.working) < self.node.concurrency:
             if not self._start_next():
-                self.scheduled = False
+                self.scheduled = IDLE
                 if self.closing and not self.working:
                     self._end()
                 return
@@ -74,9 +74,9 @@ class AsyncReplica(Replica):
             if started >= self.pace:
                 started = 0
                 if not self._new_pace(began, host.clock()):
-                    host.ready.append(self)
+                    self.schedule()
                     return
-        self.scheduled = False
+        self.scheduled = IDLE
 
     def _start_next(self) -> bool:
         """Begin one activation; return False when nothing waits."""
@@ -364,7 +364,7 @@ class Worker:
             host.working = working
         if result is _SUSPENDED:
             self._coroutine = coroutine
-            self.activation.request.more().activations[self.activation] = None
+            self.activation.request.more().own("activations")[self.activation] = None
             self._wake.set_result(None)
             if self._stop or self.activation.request.state:
                 self.cancel()

@@ -33,7 +33,7 @@ from actorflow.plan.operator import Operator, Outcome, Restart
 from actorflow.runtime.activation import Activation
 from actorflow.runtime.asynchronous import AsyncReplica
 from actorflow.runtime.dead_letters import DeadLetters
-from actorflow.runtime.replica import SLICE_S, Replica, behaviour
+from actorflow.runtime.replica import NEXT, SLICE_S, WAITING, Replica, behaviour
 from actorflow.runtime.request import CLEAN, RUNNING, ReplyQueue, Request
 from actorflow.runtime.return_path import ReturnStep
 from actorflow.runtime.steps import Node
@@ -49,6 +49,12 @@ class Runnable(Protocol):
 
     def run(self, host: Host) -> None:
         """Take a turn."""
+
+
+class BulkRunnable(Runnable, Protocol):
+    """What can stand in the line for bulk work, and may leave it for the run queue."""
+
+    scheduled: int
 
 
 class Host:
@@ -84,6 +90,7 @@ class Host:
         self.breath = 0.0
         # the run queue: `awake` says that a turn is under way or asked for
         self.ready: deque[Runnable] = deque()
+        self.ready_bulk: deque[BulkRunnable] = deque()
         self.awake = False
         self.activation = Activation(self)
         self.emit = self.activation.out.append
@@ -208,17 +215,24 @@ class Host:
         if not self.awake:
             self.wake()
 
+    def enqueue_bulk(self, runnable: BulkRunnable) -> None:
+        """Give bulk work a turn: one piece of it per turn of the host, more when nothing quick is ready."""
+        self.ready_bulk.append(runnable)
+        if not self.awake:
+            self.wake()
+
     def wake(self) -> None:
         """Ask the event loop for a turn."""
         self.awake = True
         self.loop.call_soon(self.turn)
 
     def turn(self) -> None:
-        """Let replicas run until none is ready or the slice is over; then let the event loop breathe."""
-        ready, clock = self.ready, self.clock
+        """Let what is ready run until the slice is over, then one piece of bulk work; then the event loop breathes."""
+        ready, bulk, clock = self.ready, self.ready_bulk, self.clock
         self.began = began = clock()
         working, turning, shuffle = self.working, self.turning, self.shuffle
         self.turning, self.tired = True, False
+        running: Any = None
         looks = 0
         try:
             while ready:
@@ -232,12 +246,20 @@ class Host:
                     if now - began > SLICE_S:
                         break
                     self.tired = False
+            while bulk:
+                running = bulk.popleft()
+                if running.scheduled == WAITING:  # else it has had its turn meanwhile, for something quick
+                    running.scheduled = NEXT
+                    self.began = clock()
+                    running.run(self)
+                    if ready or clock() - began > SLICE_S:
+                        break
         except Exception as error:  # a fault of ours: it must neither strand the replica nor hang the request
             log.exception("a turn of host %s failed", self.name)
             self._recover(running, error)
         finally:
             self.working, self.turning = working, turning
-            if ready:
+            if ready or bulk:
                 self.loop.call_soon(self.turn)
             else:
                 self.awake = False
@@ -289,7 +311,7 @@ class Host:
             direct.take_now(request, item)
         finally:
             self.turning = False
-            if self.ready:
+            if self.ready or self.ready_bulk:
                 self.turn()
             else:
                 self.awake = False
@@ -351,7 +373,7 @@ class Host:
         if not counts[region]:
             request.settle()
         if idle:
-            if self.ready:
+            if self.ready or self.ready_bulk:
                 self.turn()
             else:
                 self.awake = False
@@ -372,7 +394,7 @@ class Host:
             if request.timeout_s != NEVER and self._deadlines.add(request, request.timeout_s, now_s):
                 self._arm_sweeper()
         else:
-            request.parent.more().children[request] = None
+            request.parent.more().own("children")[request] = None
 
     def ended(self, request: Request) -> None:
         """Forget a request that has ended."""
@@ -569,7 +591,7 @@ class Host:
         replica.address = Address(self.incarnation, number, operator.__name__, local)
         self.actors[number] = replica
         if request is not None and not detached:
-            request.more().actors[number] = replica
+            request.more().own("actors")[number] = replica
             replica.owner = request
         if needs_supervisor(operator):
             self._start_actor(replica, operator, args, kwargs)
@@ -628,7 +650,7 @@ class Host:
             return
         region = replica.region_of(request)
         request.counts[region] += 1
-        timers = request.more().timers
+        timers = request.more().own("timers")
 
         def due() -> None:
             del timers[handle]
@@ -737,7 +759,7 @@ class _Remade:
         host = self._node.stream.host
         op._activation = host.activation
         if self._node.kind != "async":
-            op.emit = host.emit  # type: ignore[method-assign, assignment]
+            op.emit = host.emit  # type: ignore[method-assign]
         return op
 
 

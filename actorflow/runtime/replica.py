@@ -33,6 +33,9 @@ SLICE_S = 0.0002
 BATCH = 512
 """Items that one envelope in a mailbox holds at the most: what is cut off its front is copied."""
 
+IDLE, WAITING, NEXT = 0, 1, 2
+"""Whether a replica stands in line: not at all, in the line for bulk work, or in the run queue."""
+
 MANY = 64
 """Items from one activation that make a request a large one."""
 
@@ -64,7 +67,7 @@ class Replica:
         self.rest: Iterator[tuple[Request, Context | None, list[Any]]] = _NOTHING
         self.bulk: dict[Request, Queue] | None = None
         self.parked: dict[Request, Queue] | None = None
-        self.scheduled = False
+        self.scheduled = IDLE
         self.paused = False
         self.closing = False
         self.pace = PACE_MIN
@@ -96,8 +99,11 @@ class Replica:
             self._put_bulk(request, context, items)
         else:
             self.quick.append((request, context, items))
-        if not self.scheduled:
-            self.schedule()
+        if self.scheduled != NEXT:
+            if not request.bulk:
+                self.schedule()
+            elif not self.scheduled:
+                self.schedule_bulk()
 
     def tell(self, request: Request, items: list[Any]) -> None:
         """Put what one activation told; items of one request that follow one another share an envelope."""
@@ -116,7 +122,7 @@ class Replica:
             quick.append((request, None, items))
             if len(quick) > self.node.mailbox_envelopes:
                 self._refuse(request)
-        if not self.scheduled:
+        if self.scheduled != NEXT:
             self.schedule()
 
     def tell_counted(self, request: Request, items: list[Any]) -> None:
@@ -128,7 +134,7 @@ class Replica:
             quick.append((request, None, items))
             if len(quick) > self.node.mailbox_envelopes:
                 self._refuse(request)
-        if not self.scheduled:
+        if self.scheduled != NEXT:
             self.schedule()
 
     def _put_bulk(self, request: Request, context: Context | None, items: list[Any]) -> None:
@@ -161,13 +167,19 @@ class Replica:
 
     def schedule(self) -> None:
         """Ask the host for a turn."""
-        self.scheduled = True
+        self.scheduled = NEXT
         if self.paused:
             return  # whoever resumes it schedules it
         host = self.host
         host.ready.append(self)
         if not host.awake:
             host.wake()
+
+    def schedule_bulk(self) -> None:
+        """Ask the host for a turn behind those who have something quick to do."""
+        self.scheduled = WAITING
+        if not self.paused:
+            self.host.enqueue_bulk(self)
 
     def depth(self) -> int:
         """Return the number of envelopes that wait here."""
@@ -225,10 +237,14 @@ class Replica:
 
     def _yield_turn(self) -> None:
         """End a turn whose slice is over: stand in line again if anything is left."""
-        if self.quick or self.bulk or length_hint(self.rest):
+        if self.quick or length_hint(self.rest):
+            self.scheduled = NEXT
             self.host.ready.append(self)
             return
-        self.scheduled = False
+        if self.bulk:
+            self.schedule_bulk()
+            return
+        self.scheduled = IDLE
         if self.closing:
             self._end()
 
@@ -243,7 +259,7 @@ class Replica:
                 return True
         if self.quick or self.bulk:
             return False
-        self.scheduled = False
+        self.scheduled = IDLE
         if self.closing:
             self._end()
         return True
@@ -302,7 +318,7 @@ class Replica:
             if self.parked is None:
                 self.parked = {}
             self.parked[request] = queue
-            request.more().parked[self] = None
+            request.more().own("parked")[self] = None
         else:
             self.bulk[request] = queue
 
@@ -313,7 +329,7 @@ class Replica:
             assert self.bulk is not None
             self.bulk[request] = queue
             if not self.scheduled:
-                self.schedule()
+                self.schedule_bulk()
 
     def _drop(self, request: Request, items: list[Any]) -> None:
         """Forget an envelope of a request that has ended."""
@@ -391,7 +407,7 @@ class Replica:
         """Return the context of what comes of an item when this operator wants to see the reply."""
         below = context.frames if context is not None else None
         frame = Frame(self, item, below)
-        request.more().frames[frame] = None
+        request.more().own("frames")[frame] = None
         return Context(frame)
 
     def close(self, *, at_once: bool = False) -> None:
@@ -485,7 +501,7 @@ class PlainReplica(Replica):
                                         receiver.tell_counted(request, items)
                                     else:
                                         receiver.quick.append((request, None, items))
-                                        receiver.scheduled = True
+                                        receiver.scheduled = NEXT
                                         if not receiver.paused:
                                             host.ready.append(receiver)
                                     if not request.committed:
@@ -535,7 +551,7 @@ class PlainReplica(Replica):
                     if self._after_quick():
                         return
                 elif not self.quick:
-                    self.scheduled = False
+                    self.scheduled = IDLE
                     if self.closing:
                         self._end()
                     return

@@ -35,6 +35,7 @@ QUICK, CLEAN, MIXED = 0, 1, 2
 
 UNSET: Any = object()
 _NO_ATTRIBUTES: Mapping[str, Any] = {}
+_NOTHING: dict[Any, Any] = {}
 
 
 class Details:
@@ -55,22 +56,33 @@ class Details:
     def __init__(self) -> None:
         self.attributes: Mapping[str, Any] = _NO_ATTRIBUTES
         self.idle_since_s: float | None = None
-        self.folds: dict[int, Any] = {}
-        self.frames: dict[Frame, None] = {}
-        self.activations: dict[Activation, None] = {}
-        self.children: dict[Request, None] = {}
-        self.actors: dict[int, Replica] = {}
-        self.timers: dict[Any, int] = {}
-        self.parked: dict[Replica, None] = {}
-        self.feeds: deque[asyncio.Future[None]] = deque()
-        self.releases: dict[Callable[[], None], None] = {}
+        # all share one empty table until they have something in them (see `own`): a table each would be half a kilobyte
+        self.folds: dict[int, Any] = _NOTHING
+        self.frames: dict[Frame, None] = _NOTHING
+        self.activations: dict[Activation, None] = _NOTHING
+        self.children: dict[Request, None] = _NOTHING
+        self.actors: dict[int, Replica] = _NOTHING
+        self.timers: dict[Any, int] = _NOTHING
+        self.parked: dict[Replica, None] = _NOTHING
+        self.feeds: dict[asyncio.Future[None], None] = _NOTHING
+        self.releases: dict[Callable[[], None], None] = _NOTHING
+
+    def own(self, name: str) -> dict[Any, Any]:
+        """Return a table to put something in."""
+        table: dict[Any, Any] = getattr(self, name)
+        if table is _NOTHING:
+            table = {}
+            setattr(self, name, table)
+        return table
 
     def wake_producers(self, request: Request) -> None:
         """Let parked generators and waiting inputs go on."""
         while self.parked:
             self.parked.popitem()[0].unpark(request)
         while self.feeds:
-            if not (waiting := self.feeds.popleft()).done():
+            waiting = next(iter(self.feeds))
+            del self.feeds[waiting]
+            if not waiting.done():
                 waiting.set_result(None)
 
 
@@ -226,7 +238,7 @@ class Request(msgspec.Struct, eq=False):
         """Wait until producers may go on, or the request has ended."""
         while self.crowded() and not self.state:
             waiting = self.host.loop.create_future()
-            self.more().feeds.append(waiting)
+            self.more().own("feeds")[waiting] = None
             await waiting
 
     def has_committed(self) -> bool:

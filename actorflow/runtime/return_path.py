@@ -72,7 +72,7 @@ class ReturnStep:
         task = place.task = asyncio.current_task()
         assert task is not None
         host.workers[task] = place
-        request.more().activations[activation] = None
+        request.more().own("activations")[activation] = None
         timeout_s = host.limits.unwind_timeout_s if self._told else None
         result, failed = None, None
         try:

@@ -19,6 +19,7 @@ from actorflow.errors import ActorflowError, ItemBudgetError, activation_error, 
 from actorflow.plan.folds import Fold, Partial
 from actorflow.plan.operator import ItemFailure, OnError
 from actorflow.plan.topology import CallStream, Function, Gathering, Join, Route, Step
+from actorflow.runtime.replica import WAITING
 from actorflow.runtime.request import UNSET, Request
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ class Folding(Node):
         self._state(request)
 
     def _state(self, request: Request) -> _Gathered:
-        folds = request.more().folds
+        folds = request.more().own("folds")
         state: _Gathered | None = folds.get(self.number)
         if state is None:
             state = folds[self.number] = _Gathered(self.fold.begin())
@@ -280,7 +281,7 @@ class Joining(Node):
         self._take(request, context, items, right=True)
 
     def _take(self, request: Request, context: Context | None, items: list[Any], *, right: bool) -> None:
-        folds = request.more().folds
+        folds = request.more().own("folds")
         state = folds.get(self.number)
         if state is None:
             # per side: key -> items, and the keys that have met a partner
@@ -326,13 +327,14 @@ class Joining(Node):
 class Emission:
     """The result of a fold that is too large for one turn: handed on in slices, paused while there is too much."""
 
-    __slots__ = ("_context", "_node", "_request", "_results")
+    __slots__ = ("_context", "_node", "_request", "_results", "scheduled")
 
     def __init__(self, node: Node, request: Request, context: Context | None, results: Iterator[Any]) -> None:
         self._node = node
         self._request = request
         self._context = context
         self._results = results
+        self.scheduled = WAITING
 
     def run(self, host: Host) -> None:
         """Hand on one slice."""
@@ -341,20 +343,24 @@ class Emission:
             return  # the hold was given up with the request
         if request.crowded():
             waiting = host.loop.create_future()
-            waiting.add_done_callback(lambda _: host.enqueue(self))
-            request.more().feeds.append(waiting)
+            waiting.add_done_callback(lambda _: self._again(host))
+            request.more().own("feeds")[waiting] = None
             return
         some = list(islice(self._results, host.limits.batch_items))
         if some:
             self._node.hand_on(request, self._context, some)
-            host.enqueue(self)
+            self._again(host)
         else:
             request.more().releases.pop(self._forget, None)
             request.release(self._node.stream.regions.out[self._node.number])
 
+    def _again(self, host: Host) -> None:
+        self.scheduled = WAITING
+        host.enqueue_bulk(self)
+
     def hold(self) -> Emission:
         """Give up the hold when the request ends."""
-        self._request.more().releases[self._forget] = None
+        self._request.more().own("releases")[self._forget] = None
         return self
 
     def _forget(self) -> None:
@@ -376,7 +382,7 @@ def emit_all(node: Node, request: Request, context: Context | None, results: Cal
         node.hand_on(request, context, some)
     if len(some) < host.limits.batch_items or request.state:
         return True
-    host.enqueue(Emission(node, request, context, ahead).hold())
+    host.enqueue_bulk(Emission(node, request, context, ahead).hold())
     return False
 
 
@@ -407,8 +413,8 @@ class Calling(Node):
         details = request.more()
         calls: _Calls | None = details.folds.get(self.number)
         if calls is None:
-            calls = details.folds[self.number] = _Calls()
-            details.releases[partial(self._forget, request, calls)] = None
+            calls = details.own("folds")[self.number] = _Calls()
+            details.own("releases")[partial(self._forget, request, calls)] = None
         request.counts[self.region] += len(items)
         for item in items:
             place: list[Any] = [UNSET]

@@ -187,7 +187,7 @@ async def _start(replica: Replica, op: Operator) -> None:
     op._activation = activation
     direct = "emit" in vars(op)
     if direct:
-        op.emit = activation.out.append  # type: ignore[method-assign]
+        op.emit = activation.out.append  # type: ignore[method-assign, assignment]
     try:
         await _hook(op, "start")
         if replica.owner is None:

@@ -25,8 +25,8 @@ def check_nothing_left(host: Host, ended: list[Request] | None = None) -> None:
         found.append(f"{host.in_flight} requests counted in flight")
     if host.bulk:
         found.append(f"{len(host.bulk)} requests in the bulk lanes")
-    if host.ready:
-        found.append(f"{len(host.ready)} entries in the run queue")
+    if host.ready or host.ready_bulk:
+        found.append(f"{len(host.ready) + len(host.ready_bulk)} entries in the run queue")
     for wiring in host.wirings.values():
         for replica in (replica for node in wiring.operators() for replica in node.replicas):
             if depth := replica.depth():

@@ -392,7 +392,7 @@ def test_a_fraction_bomb_ends_soon() -> None:
 
 
 @pytest.mark.xfail(
-    reason="big integers that are multiples of 2**61-1 all hash alike: a set or map of n costs n² (8000, 0.3 MB: 0.5 s; "
+    reason="big integers that are multiples of 2**61-1 all hash alike: a set or map of n costs n² (8000: 0.5 s; "
     "a 16 MiB frame: half an hour). Refuse big integers as keys and set members from outside, or bound their number",
     strict=True,
 )

@@ -163,6 +163,7 @@ def test_all_frames_of_one_turn_leave_as_one_message_in_order() -> None:
         turn.outbox.put([wire.REPLY, number, None])
 
     assert turn.written == []
+    assert len(turn.later) == 1, "one call at the end of the turn, not one per frame"
     assert turn.end() == [[[wire.REPLY, number, None] for number in range(5)]]
 
 
