@@ -163,6 +163,7 @@ class Activation:
     ) -> Address:
         replica = self.host.spawn(self, operator, args, kwargs, detached=detached)
         self.spawned.append(replica)
+        self.effects.append((_keep_spawned, None))
         assert replica.address is not None
         return replica.address
 
@@ -463,6 +464,10 @@ def _stop(activation: Activation, address: Address) -> None:
 def _after(activation: Activation, argument: tuple[Replica, Context | None, float, Any]) -> None:
     replica, context, delay_s, item = argument
     activation.host.timer(activation.request, replica, context, delay_s, item)
+
+
+def _keep_spawned(activation: Activation, argument: None) -> None:
+    """What was spawned stays: `commit` forgets that it could be undone."""
 
 
 def _keep(activation: Activation, deferred: Deferred) -> None:

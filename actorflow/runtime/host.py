@@ -274,6 +274,8 @@ class Host:
             if activation.replica is running and activation.request is not None:
                 activation.request.fail(running.node.error_of(running, activation.request, "an item", error))
             running.schedule()
+            if activation.replica is not None and activation.replica is not running:
+                activation.replica.schedule()  # a message may have been passed on
 
     def working_activation(self) -> Activation | None:
         """Return the activation whose code is running, if any."""

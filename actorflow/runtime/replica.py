@@ -205,6 +205,10 @@ class Replica:
     # -- a turn
 
     def run(self, host: Host) -> None:
+        """Take a turn."""
+        self._run_all(host)
+
+    def _run_all(self, host: Host) -> None:
         """Work through the mailbox until it is empty or the time slice is over."""
         host.working = host.activation
         left = pace = self.pace
@@ -458,7 +462,79 @@ class PlainReplica(Replica):
     __slots__ = ()
 
     def run(self, host: Host) -> None:
-        """Work through the mailbox: as `Replica.run`, with the envelope of one item, most of all, written out.
+        """Take a turn: a lone message on the short way, anything else as written in `_run_all`."""
+        if self.paused:
+            return
+        quick = self.quick
+        if len(quick) == 1 and self.rest is _NOTHING and not self.bulk and not self.node.returns:
+            request, context, items = quick.pop()
+            if context is None and len(items) == 1 and request.stream is self.stream and not request.state:
+                self._pass_on(host, request, items[0])
+                return
+            quick.append((request, context, items))
+        self._run_all(host)
+
+    def _pass_on(self, host: Host, request: Request, item: Any) -> None:
+        """Process a lone item; while what comes of it is one message for an idle actor, go on there at once.
+
+        Nothing else is ready then, so the order is that of the run queue, without standing in it. A message that takes
+        the place of another leaves all counts as they are. This is the path of messages between actors.
+        """
+        activation = host.working = host.activation
+        activation.request = request
+        activation.context = None
+        out, effects, ready = activation.out, activation.effects, host.ready
+        left = self.pace
+        me: Replica = self
+        while True:
+            activation.replica = me
+            try:
+                result = me.op.process(item)
+            except Exception as error:
+                activation.abort()
+                me.failed(request, None, item, error)
+                break
+            if len(effects) == 1 and result is None and not out and effects[0][0].__class__ is Address:
+                address, told = effects[0]
+                receiver: Replica | None = address.local
+                if receiver is not None and receiver.place is me.place and not request.bulk:
+                    effects.clear()
+                    if not request.committed:
+                        request.committed = True
+                    if me.quick or me.bulk:
+                        ready.append(me)
+                    else:
+                        me.scheduled = IDLE
+                        if me.closing:
+                            me._end()
+                    left -= 1
+                    if receiver.scheduled or ready or receiver.__class__ is not PlainReplica or receiver.paused:
+                        receiver.tell_counted(request, [told])
+                        return
+                    receiver.scheduled = NEXT
+                    me, item = receiver, told
+                    if left <= 0 and not (left := self._new_pace(host.began, host.clock())):
+                        me.scheduled = IDLE
+                        me.tell_counted(request, [told])
+                        return
+                    continue
+            if effects:
+                activation.commit()
+            if result is not None:
+                out.append(result)
+            if out:
+                me.hand_on(request, None, out, 1)
+            break
+        me.finished(request, 1)
+        if me.quick or me.bulk:
+            me._run_all(host)
+        else:
+            me.scheduled = IDLE
+            if me.closing:
+                me._end()
+
+    def _run_all(self, host: Host) -> None:
+        """Work through the mailbox, with the envelope of one item, most of all, written out.
 
         A call per message would cost a fifth of it.
         """
@@ -471,15 +547,10 @@ class PlainReplica(Replica):
         left = pace = self.pace
         while not self.paused:
             rest = self.rest
-            lane: Iterable[tuple[Request, Context | None, list[Any]]] = rest
-            if rest is _NOTHING:
-                quick = self.quick
-                if len(quick) == 1:
-                    lane = (quick.pop(),)  # a lone envelope: neither a new list nor an iterator to keep
-                elif quick:
-                    lane = self.rest = rest = iter(quick)
-                    self.quick = []
-            for request, context, items in lane:
+            if rest is _NOTHING and self.quick:
+                self.rest = rest = iter(self.quick)
+                self.quick = []
+            for request, context, items in rest:
                 count = len(items)
                 if count == 1 and context is None and plain and not request.state and request.stream is stream:
                     activation.request = request
@@ -490,42 +561,17 @@ class PlainReplica(Replica):
                         self.failed(request, None, items[0], error)
                     else:
                         if effects:
-                            if len(effects) == 1 and effects[0][0].__class__ is Address and not request.bulk:
-                                address, item = effects.pop()
-                                receiver = address.local
-                                if receiver is not None and receiver.place is self.place and result is None and not out:
-                                    # The message that goes takes the place of the one that came: the counts stay as
-                                    # they are, and so does the list. This is the path of messages between actors.
-                                    items[0] = item
-                                    if receiver.quick or receiver.scheduled:
-                                        receiver.tell_counted(request, items)
-                                    else:
-                                        receiver.quick.append((request, None, items))
-                                        receiver.scheduled = NEXT
-                                        if not receiver.paused:
-                                            host.ready.append(receiver)
-                                    if not request.committed:
-                                        request.committed = True
-                                    left -= 1
-                                    if left > 0 and self.rest is rest:
-                                        continue
-                                    count = 0
-                                else:
-                                    effects.append((address, item))
-                                    activation.commit()
-                            else:
-                                activation.commit()
+                            activation.commit()
                         if result is not None:
                             out.append(result)
                         if out:
                             self.hand_on(request, None, out, 1)
-                    if count:
-                        counts = request.counts
-                        counts[region] -= 1
-                        if not counts[region] and not request.state:
-                            request.settle()
-                        if request.bulk:
-                            request.relieve()
+                    counts = request.counts
+                    counts[region] -= 1
+                    if not counts[region] and not request.state:
+                        request.settle()
+                    if request.bulk:
+                        request.relieve()
                 elif request.state:
                     self._drop(request, items)
                 elif count > pace:

@@ -320,8 +320,9 @@ def test_a_rerun_does_not_ask_an_actor_again(play):
         async def process(self, item):
             if item == "inner":
                 return "inner"
-            if not self.counters:
+            if item == "prepare":
                 self.counters.append(self.spawn_detached(Counts))
+                return "prepared"
             number = await self.ask(self.counters[0], "once")
             await self.call("old", 0)
             return number
@@ -330,6 +331,7 @@ def test_a_rerun_does_not_ask_an_actor_again(play):
     crossing(app, Young)
 
     async def main(client, host):
+        await client.request("young", "prepare")
         answers = await cross(client, host)
         for replica in list(host.actors.values()):
             replica.close()

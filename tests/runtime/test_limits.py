@@ -31,17 +31,20 @@ class Sleep(Operator):
         return item
 
 
-class Pairs(Operator):
+class Once(Operator):
     def process(self, item: Any) -> Any:
         yield item
-        yield item
 
 
-class PairsLater(Operator):
+class Many(Operator):
+    def process(self, item: Any) -> Any:
+        yield from range(20)
+
+
+class ManyLater(Operator):
     async def process(self, item: Any) -> Any:
-        yield item
-        await asyncio.sleep(0)
-        yield item
+        for n in range(20):
+            yield n
 
 
 @pytest.mark.parametrize("whose", ["stream", "host", "own"])
@@ -199,15 +202,53 @@ def test_an_input_waits_for_a_slow_stream(play):
     assert max(taken) <= 25
 
 
-@pytest.mark.parametrize("operator", [Pairs, PairsLater])
+@pytest.mark.parametrize("operator", [Many, ManyLater])
 def test_a_generator_that_is_given_more_than_the_items_ahead_is_not_parked_for_ever(play, operator):
-    app = App("t")
-    app.stream("s", int, int).flat_map(lambda n: range(n)).then(operator).count()
+    app = App("t", limits=Limits(items_ahead=100, batch_items=10))
+    app.stream("s", int, int).flat_map(lambda n: list(range(n))).then(operator).count()
 
     async def main(client, host):
-        return await client.request("s", 18_000, timeout_s=1000.0)
+        return await client.request("s", 150, timeout_s=1000.0)
 
-    assert play(app, main) == 36_000
+    assert play(app, main) == 150 * 20
+
+
+def test_with_the_default_limits_a_generator_goes_on_behind_many_items(play):
+    app = App("t")
+
+    class AtFirst(Operator):
+        def process(self, n):
+            yield from range(1000 if n == 0 else 1)
+
+    app.stream("t", int, int).flat_map(lambda n: list(range(n))).then(AtFirst).count()
+
+    async def main(client, host):
+        return await client.request("t", 20_000, timeout_s=1000.0)
+
+    assert play(app, main) == 1000 + 19_999
+
+
+@pytest.mark.parametrize("how", ["request", "call", "step"])
+def test_a_large_answer_of_many_replies_arrives_without_a_reader(play, how):
+    app = App("t")
+
+    class Calls(Operator):
+        async def process(self, n):
+            return len(await self.call("numbers", n))
+
+    def numbers(n):
+        yield from range(n)
+
+    app.stream("numbers", int, replies="many").flat_map(numbers).then(Once)
+    app.stream("call", int).then(Calls)
+    app.stream("step", int).call("numbers").count()
+
+    async def main(client, host):
+        if how == "request":
+            return len(await client.request("numbers", 20_000, timeout_s=1000.0))
+        return await client.request(how, 20_000, timeout_s=1000.0)
+
+    assert play(app, main) == 20_000
 
 
 def test_a_mailbox_that_is_full_refuses(play):
@@ -227,9 +268,13 @@ def test_an_actor_that_is_told_too_much_fails_whoever_tells_it(play):
     app = App("t", limits=Limits(mailbox_envelopes=5))
     known: list[Any] = []
 
+    class Hears(Operator):
+        async def process(self, item):
+            await asyncio.sleep(1)
+
     class Keeps(Operator):
         def process(self, item):
-            known.append(self.spawn_detached(Sleep))
+            known.append(self.spawn_detached(Hears))
             return item
 
     class Tells(Operator):

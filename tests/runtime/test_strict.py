@@ -50,41 +50,41 @@ def test_what_is_changed_after_it_was_handed_over_arrives_as_it_was(play, way):
 
         def process(self, item):
             seen.append(item)
-            return item
 
     class Changes(Operator):
-        async def process(self, item):
-            mine = ["x"]
-            if way == "emit":
-                self.emit(mine)
-            elif way == "reply":
-                self.reply(mine)
-            elif way == "tell":
-                self.tell(self.spawn(Notes), mine)
-            elif way == "send":
-                self.send("notes", mine)
-            elif way == "ask":
-                await self.ask(self.spawn(Notes), mine)
-            elif way == "call":
-                await self.call("notes", mine)
-            else:
-                self.spawn(Notes, mine)
-            mine.append("changed")
+        def __init__(self):
+            self.mine = ["x"]
 
-    app.stream("notes", list).then(Notes)
-    app.stream("s", int, replies="many").then(Changes).map(lambda item: seen.append(item) or item)
+        async def process(self, item):
+            if item == "change":
+                self.mine.append("changed")
+            elif way == "emit":
+                self.emit(self.mine)
+            elif way == "reply":
+                self.reply(self.mine)
+            elif way == "tell":
+                self.tell(self.spawn(Notes), self.mine)
+            elif way == "send":
+                self.send("notes", self.mine)
+            elif way == "ask":
+                await self.ask(self.spawn(Notes), self.mine)
+            elif way == "call":
+                await self.call("notes", self.mine)
+            else:
+                self.spawn(Notes, self.mine)
+
+    app.stream("notes", list, replies="none").then(Notes)
+    app.stream("s", str, replies="many").then(Changes)
 
     async def main(client, host):
-        replies = await client.request("s", 1)
+        replies = await client.request("s", "hand over")
         await asyncio.sleep(1)
+        await client.request("s", "change")
         return replies
 
     replies = play(app, main, strict=True)
 
-    if way != "reply":
-        assert seen == [["x"]]
-    if way in {"reply", "emit"}:
-        assert replies == [["x"]]
+    assert [*seen, *replies] == [["x"]]
 
 
 @pytest.mark.parametrize("way", ["return", "reply", "defer"])
@@ -143,3 +143,28 @@ def test_an_item_that_cannot_travel_fails_its_request(play, way):
     answer, letters = play(app, main, strict=True)
 
     assert isinstance(answer, ActivationError) or (way == "send" and letters)
+
+
+def test_an_activation_whose_last_item_cannot_travel_leaves_nothing_of_the_others(play):
+    app = App("t")
+    told = []
+
+    class Told(Operator):
+        def process(self, item):
+            told.append(item)
+
+    class Sends(Operator):
+        async def process(self, item):
+            self.tell(self.spawn(Told), 1)
+            self.send("sink", Opaque())
+
+    app.stream("sink", replies="none").then(Spoils)
+    app.stream("s", int, replies="none", on_error="set_aside").then(Sends)
+
+    async def main(client, host):
+        await asyncio.gather(client.request("s", 1), return_exceptions=True)
+        await asyncio.sleep(1)
+
+    play(app, main, strict=True)
+
+    assert told == []
