@@ -89,6 +89,18 @@ class _StrictEffects(list[tuple[Any, Any]]):
         super().append((target, codec.handed_over(item)) if target.__class__ is Address else effect)
 
 
+def tell_into(effects: list[tuple[Any, Any]]) -> Callable[[Address, Any], None]:
+    """Return a `tell` that puts what is told straight into a list of effects."""
+    append = effects.append
+
+    def tell(address: Address, item: Any) -> None:
+        if address.__class__ is not Address:
+            raise TypeError(f"tell(address, item): {summary(address)} is not an address; spawn() returns one")
+        append((address, item))
+
+    return tell
+
+
 class Answer:
     """What a child request of an activation answered, kept in case the activation is run again."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import random
 import time
@@ -30,7 +31,7 @@ from actorflow.errors import (
 from actorflow.plan.app import AppPlan, unknown_stream
 from actorflow.plan.check import check
 from actorflow.plan.operator import Operator, Outcome, Restart
-from actorflow.runtime.activation import Activation
+from actorflow.runtime.activation import Activation, tell_into
 from actorflow.runtime.asynchronous import AsyncReplica
 from actorflow.runtime.dead_letters import DeadLetters
 from actorflow.runtime.replica import NEXT, SLICE_S, WAITING, Replica, behaviour
@@ -94,6 +95,7 @@ class Host:
         self.awake = False
         self.activation = Activation(self)
         self.emit = self.activation.out.append
+        self.tell_effect = tell_into(self.activation.effects)
         self.working: Activation | None = None
         self.turning = self.tired = False
         self.began = 0.0
@@ -207,6 +209,16 @@ class Host:
         """Call a function in the next turn."""
         self.enqueue(_Call(function, argument))
 
+    def bind(self, op: Operator, kind: str) -> None:
+        """Tell a new operator which activation it works in: plain ones share the host's.
+
+        Their `emit` and `tell` are then the outbox's own, without the steps that lead there from the operator.
+        """
+        op._activation = self.activation
+        if kind != "async" and not inspect.iscoroutinefunction(getattr(op, "on_reply", None)):
+            op.emit = self.emit  # type: ignore[method-assign, assignment]
+            op.tell = self.tell_effect  # type: ignore[method-assign, assignment]
+
     # -- the run queue
 
     def enqueue(self, runnable: Runnable) -> None:
@@ -301,11 +313,21 @@ class Host:
 
         Raises: HostStoppingError; TooManyRequestsError; ReplicaFailedError.
         """
-        request = self.open(wiring, timeout_s, attributes)
         direct = wiring.direct
-        if direct is None or self.awake or not self.inline:
+        if (
+            direct is None
+            or self.awake
+            or timeout_s is not None
+            or attributes
+            or wiring.in_flight >= wiring.in_flight_max
+            or self.in_flight >= self.limits.requests_per_host
+            or self.draining
+            or wiring.failed is not None
+        ):
+            request = self.open(wiring, timeout_s, attributes)
             self.enter(request, [item])
             return request
+        request = Request(self, wiring, wiring.timeout_s, [0])
         # nothing else is to be done here: the operator that comes first takes the item without mailbox and run queue
         self.awake = self.turning = True
         self.began = self.clock()
@@ -583,9 +605,7 @@ class Host:
             args, kwargs = codec.handed_over(args), codec.handed_over(kwargs)
         node = activation.replica.node.actor_node(operator)
         op = operator(*args, **kwargs)
-        op._activation = self.activation
-        if node.kind != "async":
-            op.emit = self.emit  # type: ignore[method-assign, assignment]
+        self.bind(op, node.kind)
         number = self.next_number()
         replica = KINDS[node.kind](self, node, op, number)
         # in strict mode an address is looked up every time, as one that came from another host
@@ -758,10 +778,7 @@ class _Remade:
     def make(self) -> Operator:
         operator, args, kwargs = self._made
         op = operator(*args, **kwargs)
-        host = self._node.stream.host
-        op._activation = host.activation
-        if self._node.kind != "async":
-            op.emit = host.emit  # type: ignore[method-assign]
+        self._node.stream.host.bind(op, self._node.kind)
         return op
 
 

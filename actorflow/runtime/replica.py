@@ -603,12 +603,12 @@ class PlainReplica(Replica):
                     return
 
     def take_now(self, request: Request, item: Any) -> None:
-        if self.scheduled or self.paused:
+        if self.scheduled or self.paused or self.node.returns:
             self.put(request, None, [item])
             return
         request.counts[self.region] += 1
-        self.host.working = self.host.activation
-        self.work(request, None, [item])
+        self.scheduled = NEXT
+        self._pass_on(self.host, request, item)
 
     def work(self, request: Request, context: Context | None, items: list[Any]) -> None:
         if context is not None or self.node.returns:
@@ -634,7 +634,8 @@ class PlainReplica(Replica):
                         out.append(result)
                     if effects:
                         activation.commit()
-                    mark = len(out)
+                    if out:
+                        mark = len(out)
                 break
             except Exception as error:
                 # the iterator knows which item it was, so the loop need not count
@@ -767,7 +768,7 @@ class GeneratorReplica(Replica):
         """Pull batches until the generator ends (True), or set it aside (False)."""
         host = self.host
         activation = host.activation
-        out = activation.out
+        out, effects = activation.out, activation.effects
         batch = host.limits.batch_items
         began = host.clock()
         while True:
@@ -777,10 +778,14 @@ class GeneratorReplica(Replica):
             try:
                 # a batch passes through a list of its own, so that emits and yields keep their order
                 pulled = 0
+                more = False
                 for value in islice(generator, batch):
+                    pulled += 1
                     if value is not None:
                         out.append(value)
-                    pulled += 1
+                    elif len(effects) > BATCH:
+                        more = True  # a bare yield: let out what has been told
+                        break
             except Exception as error:
                 activation.abort()
                 self.failed(request, context, item, error)
@@ -790,7 +795,7 @@ class GeneratorReplica(Replica):
             if out and not request.state:
                 self.hand_on(request, context, out, 1)
             out.clear()
-            if pulled < batch:
+            if pulled < batch and not more:
                 return True
             if request.state:
                 host.close_generator(generator, self)

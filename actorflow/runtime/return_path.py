@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from actorflow.envelope import Context, Frame
 from actorflow.errors import ActorflowError
-from actorflow.plan.operator import Operator, Outcome, Retry
+from actorflow.plan.operator import Outcome, Retry
 from actorflow.runtime.activation import Activation
 from actorflow.runtime.asynchronous import view
 from actorflow.runtime.request import Request
@@ -44,30 +44,35 @@ class ReturnStep:
         if request.state and not self._told:
             self._consumed()
             return
-        task = _Task()
-        activation = Activation(host, task)
-        task.activation = activation
-        activation.replica = frame.replica
-        activation.request = request
-        activation.context = Context(frame.below) if frame.below is not None else None
-        op = view(frame.replica.op, activation)
-        if inspect.iscoroutinefunction(op.on_reply):  # type: ignore[attr-defined] # only those that have it get here
+        watcher: Any = frame.replica.op  # one that has `on_reply`: only those get here
+        if inspect.iscoroutinefunction(watcher.on_reply):
+            place = _Task()
+            activation = self._activation(Activation(host, place))
+            place.activation = activation
+            op = view(watcher, activation)
             name = f"{frame.replica.stream.name}/{frame.replica.name}/reply"
-            host.run_task(self._run_async(host, op, activation, task), name)
+            host.run_task(self._run_async(host, op, activation, place), name)
             return
-        host.working = activation
+        activation = host.working = self._activation(host.activation)
+        if frame.replica.node.kind == "async":
+            watcher = view(watcher, activation)
         try:
-            result = op.on_reply(self._outcome, frame.item)  # type: ignore[attr-defined]
+            result = watcher.on_reply(self._outcome, frame.item)
         except Exception as error:
             activation.abort()
             self._go_on(host, None, error)
         else:
-            activation.out.extend(host.activation.out)
-            host.activation.out.clear()
             self._commit(activation)
             self._go_on(host, result, None)
 
-    async def _run_async(self, host: Host, op: Operator, activation: Activation, place: _Task) -> None:
+    def _activation(self, activation: Activation) -> Activation:
+        below = self._frame.below
+        activation.replica = self._frame.replica
+        activation.request = self._request
+        activation.context = Context(below) if below is not None else None
+        return activation
+
+    async def _run_async(self, host: Host, op: Any, activation: Activation, place: _Task) -> None:
         request = self._request
         task = place.task = asyncio.current_task()
         assert task is not None
@@ -77,7 +82,7 @@ class ReturnStep:
         result, failed = None, None
         try:
             async with asyncio.timeout(timeout_s):
-                result = await op.on_reply(self._outcome, self._frame.item)  # type: ignore[attr-defined]
+                result = await op.on_reply(self._outcome, self._frame.item)
         except (Exception, asyncio.CancelledError) as error:
             failed = error
         finally:

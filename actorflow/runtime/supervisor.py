@@ -179,15 +179,13 @@ async def _start(replica: Replica, op: Operator) -> None:
     if hook is None:
         return
     host = replica.host
-    shared = op._activation
     activation = Activation(host, _NoTask())
     activation.replica = replica
     if replica.owner is not None:
         activation.request = replica.owner
     op._activation = activation
-    direct = "emit" in vars(op)
-    if direct:
-        op.emit = activation.out.append  # type: ignore[method-assign, assignment]
+    for verb in ("emit", "tell"):
+        vars(op).pop(verb, None)  # those of the host are for activations of its run queue
     try:
         await _hook(op, "start")
         if replica.owner is None:
@@ -198,9 +196,7 @@ async def _start(replica: Replica, op: Operator) -> None:
             if activation.out:
                 replica.hand_on(replica.owner, None, activation.out, 0)
     finally:
-        op._activation = shared
-        if direct:
-            op.emit = host.emit  # type: ignore[method-assign, assignment]
+        host.bind(op, replica.node.kind)
 
 
 class _NoTask:

@@ -136,10 +136,7 @@ class OperatorNode(Node):
     def make(self) -> Operator:
         """Return a new instance of the operator, ready to be told which activation it works in."""
         op = self.operator(*self.args, **self.kwargs)
-        host = self.stream.host
-        op._activation = host.activation
-        if self.kind != "async":
-            op.emit = host.emit  # type: ignore[method-assign, assignment] # the outbox's own append: no Python call per emitted item
+        self.stream.host.bind(op, self.kind)
         return op
 
     def start(self) -> None:
@@ -206,11 +203,13 @@ class Wiring:
         for number, node in self.nodes.items():
             self._connect(topology.steps[number], node)
         self.enter: Put = self.nodes[entry.number].hand_on
-        self.direct: Replica | None = None  # the replica that every item of a request comes to first, if there is one
+        # where a request's item can be processed at once: the one replica that comes first, in the simplest streams
+        self.direct: Replica | None = None
         self.always = [node for node in self.nodes.values() if isinstance(node, Folding) and node.fold.always]
         self.sources = [self.nodes[step.number] for step in topology.steps if isinstance(step, Source)]
         first = getattr(self.enter, "__self__", None)
-        if isinstance(first, Replica) and not self.always and not self.sources:
+        simple = host.inline and not self.watched and not self.sources and self.replies == "one"
+        if isinstance(first, Replica) and simple:
             self.direct = first
         self.reply: Put = self.nodes[topology.steps[-1].number].put
         if host.strict:
