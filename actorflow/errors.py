@@ -35,7 +35,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from types import GetSetDescriptorType, MemberDescriptorType, ModuleType
+from typing import Any, ClassVar, TypeAlias
 
 SUMMARY_CHARACTERS_MAX = 200
 
@@ -53,11 +54,13 @@ class ActorflowError(Exception):
     """The root of the tree: a message and, as attributes, the values it speaks of.
 
     Attributes: `stream`, `operator`, `replica`, `host`, `item` (a summary), `cause_type`, `cause_text`,
-    `request_id` (each a string, or None where it does not apply), `retryable` and `overloaded`.
+    `request_id` (each a string, or None where it does not apply), `retryable` and `overloaded`. A subclass may have
+    more: FIELDS names all that travel, each a string or a tuple of strings.
     """
 
     retryable: bool = False
     overloaded: bool = False
+    FLAGS: ClassVar[tuple[str, ...]] = ("retryable", "overloaded")
     FIELDS: ClassVar[tuple[str, ...]] = (
         "stream", "operator", "replica", "host", "item", "cause_type", "cause_text", "request_id",
     )  # fmt: skip
@@ -82,19 +85,28 @@ class ActorflowError(Exception):
         return str(self)
 
     def to_wire(self) -> dict[str, Any]:
-        """Return the error as plain values: type, message, flags and the fields that are set."""
+        """Return the error as plain values: type, message, flags and the fields that are set; never raises.
+
+        `cause_args` is there if and only if an operator raised it: what arrives is an ActivationError, too.
+        """
         wire: dict[str, Any] = {"type": _wire_name(self), "message": str(self)}
-        for name in (*self.FIELDS, "retryable", "overloaded"):
-            if (value := getattr(self, name)) not in {None, False}:
-                wire[name] = value
-        if (extra := _cause_arguments(self)) is not None:
-            wire["cause_args"] = extra
+        for name in self.FIELDS:
+            value = getattr(self, name)
+            if value is not None and value != ():
+                wire[name] = _plain_field(value)
+        for name in self.FLAGS:
+            flag, usual = getattr(self, name), getattr(type(self), name)
+            if flag or usual:  # who does not know the class must be told True, who knows it must be told False
+                wire[name] = bool(flag)
+        if isinstance(self, ActivationError) and type(self) is not ActivationError:
+            wire["cause_args"] = list(self.args) if all(map(_is_plain, self.args)) else []
         return wire
 
 
 class TopologyError(ActorflowError):
     """The graph cannot run. `faults` lists everything found, each with its place."""
 
+    FIELDS: ClassVar[tuple[str, ...]] = (*ActorflowError.FIELDS, "faults")
     faults: tuple[str, ...] = ()
 
     def __init__(self, faults: Sequence[str] | str, **fields: Any) -> None:
@@ -132,17 +144,14 @@ class ActivationError(RequestError):
     """An operator raised while it worked on an item.
 
     What a client catches is also an instance of the class that the operator raised, where both sides know it:
-    `except OutOfStock` and `except ActivationError` both work. The original is `__cause__` on the same host.
+    `except OutOfStock` and `except ActivationError` both work, and the attributes of the original can be read. Where
+    one is named like a field of ours, ours wins: the original, unchanged, is `__cause__` on the same host.
     """
 
-    message_text: str = ""
-
-    def __init__(self, message: str, **fields: Any) -> None:
-        super().__init__(message, **fields)
-        self.message_text = message
+    message_text: str | None = None  # where `args` are those of the cause
 
     def __str__(self) -> str:
-        return self.message_text
+        return super().__str__() if self.message_text is None else self.message_text
 
 
 class DeadlineExceededError(RequestError):
@@ -168,6 +177,7 @@ class DroppedReplyError(RequestError):
 class CallCycleError(RequestError):
     """The request waits for itself: `circle` names who waits for whom."""
 
+    FIELDS: ClassVar[tuple[str, ...]] = (*ActorflowError.FIELDS, "circle")
     circle: tuple[str, ...] = ()
 
 
@@ -221,37 +231,79 @@ class SpawnLimitError(LimitError):
     """A request has more live actors than allowed."""
 
 
-_combined: dict[type[BaseException], type[ActivationError]] = {}
+_Descriptor: TypeAlias = MemberDescriptorType | GetSetDescriptorType
+
+_combined: dict[type[BaseException], tuple[type[ActivationError], tuple[_Descriptor, ...]]] = {}
 
 
 def activation_error(cause: BaseException, message: str, **fields: Any) -> ActivationError:
-    """Return an ActivationError that is also an instance of the class of `cause`, with its arguments."""
-    kind = _combined.get(type(cause))
-    if kind is None:
-        kind = _combined[type(cause)] = _combine(type(cause))
-    try:
-        error = kind.__new__(kind)
-        error.__dict__.update(getattr(cause, "__dict__", {}))
-        error.args = cause.args
-    except Exception:  # an exception class with a __new__ of its own: the plain error still names it
-        error = ActivationError(message)
-    error.message_text = message
-    error.__cause__ = cause
+    """Return an ActivationError that is also an instance of the class of `cause`, with its arguments and attributes.
+
+    Never raises, whatever the class does: one that cannot be combined is named by `cause_type` alone. `fields` win over
+    attributes of the cause that have the same name.
+    """
+    error = _combined_error(cause) or ActivationError(message)
     fields.setdefault("cause_type", type(cause).__name__)
-    fields.setdefault("cause_text", summary(cause) if not cause.args else str(cause))
-    for name, value in fields.items():
-        setattr(error, name, value)
+    fields.setdefault("cause_text", cause_text(cause))
+    error.__dict__.update(fields, message_text=message)  # past __setattr__, which the cause's class may have made raise
+    BaseException.__setattr__(error, "__cause__", cause)
     return error
 
 
-def _combine(cause: type[BaseException]) -> type[ActivationError]:
-    if not issubclass(cause, Exception) or issubclass(cause, ActivationError):
-        return cause if issubclass(cause, ActivationError) else ActivationError
+def cause_text(cause: BaseException) -> str:
+    """Return what an exception says of itself, or its repr() where it says nothing; never raises."""
     try:
-        combined = type(cause.__name__, (ActivationError, cause), {"__module__": cause.__module__, "cause": cause})
-    except TypeError:  # two C layouts cannot be combined
+        return (str(cause) if cause.args else "") or summary(cause)
+    except Exception:
+        return summary(cause)
+
+
+def _combined_error(cause: BaseException) -> ActivationError | None:
+    """Return an instance of both classes that is in the state of `cause`, or None where the class does not allow it."""
+    try:
+        if type(cause) not in _combined:
+            _combined[type(cause)] = _combine(type(cause)), tuple(_descriptors(type(cause)))
+        kind, descriptors = _combined[type(cause)]
+        error = kind.__new__(kind)
+        if type(error) is not kind or kind is ActivationError:
+            return None
+        own = vars(cause)
+        error.__dict__.update(own if isinstance(cause, ActorflowError) else _without_flags(own))
+        BaseException.__setattr__(error, "args", cause.args)
+    except Exception:
+        return None
+    for descriptor in descriptors:
+        try:
+            descriptor.__set__(error, descriptor.__get__(cause))
+        except (AttributeError, TypeError):  # not set in the cause, or read-only
+            continue
+    return error
+
+
+def _without_flags(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what only happens to be named like our flags: those are promises of ours."""
+    return {name: value for name, value in attributes.items() if name not in ActorflowError.FLAGS}
+
+
+def _combine(cause: type[BaseException]) -> type[ActivationError]:
+    """Return a class that is both. Raises: TypeError for two C layouts, and whatever __init_subclass__ raises."""
+    if issubclass(cause, ActivationError):
+        return cause
+    if not issubclass(cause, Exception):
         return ActivationError
-    return combined
+    return type(cause.__name__, (ActivationError, cause), {"__module__": cause.__module__, "cause": cause})
+
+
+def _descriptors(cause: type[BaseException]) -> list[_Descriptor]:
+    """Return where instances keep what is not in their __dict__: slots, and fields of C such as `errno`."""
+    ours = set(BaseException.__mro__)
+    return [
+        descriptor
+        for kind in cause.__mro__
+        if kind not in ours
+        for name, descriptor in vars(kind).items()
+        if isinstance(descriptor, (MemberDescriptorType, GetSetDescriptorType)) and not name.startswith("__")
+    ]
 
 
 def _wire_name(error: ActorflowError) -> str:
@@ -259,40 +311,57 @@ def _wire_name(error: ActorflowError) -> str:
     return kind.__qualname__ if kind.__module__ == __name__ else f"{kind.__module__}:{kind.__qualname__}"
 
 
-def _cause_arguments(error: ActorflowError) -> list[Any] | None:
-    """Return the original exception's arguments when they are plain values that any peer can read."""
-    if not isinstance(error, ActivationError) or type(error) is ActivationError:
-        return None
-    plain = (str, int, float, bool, bytes, type(None))
-    return list(error.args) if all(isinstance(value, plain) for value in error.args) else None
+def _is_plain(value: object) -> bool:
+    """Return whether any peer can read a value."""
+    if type(value) is int:
+        return -(1 << 63) <= value < 1 << 64
+    return value is None or type(value) in {str, float, bool, bytes}
+
+
+def _plain_field(value: Any) -> Any:
+    """Return a field as it travels: text, or a list of texts."""
+    if type(value) in {tuple, list}:
+        return [_plain_field(part) for part in value]
+    return value if type(value) is str else summary(value)
 
 
 def from_wire(wire: Mapping[str, Any]) -> ActorflowError:
-    """Rebuild an error that `to_wire` made.
+    """Rebuild an error that `to_wire` made; never raises for a mapping.
 
     An exception class that this process has imported too is rebuilt as that class, from plain arguments and without
     running its constructor; any other arrives as an ActivationError with `cause_type` and `cause_text`.
     """
     name, message = str(wire.get("type", "RequestError")), str(wire.get("message", ""))
-    fields = {field: wire[field] for field in (*ActorflowError.FIELDS, "retryable", "overloaded") if field in wire}
     own = globals().get(name)
-    if isinstance(own, type) and issubclass(own, ActorflowError):
-        return TopologyError(message, **fields) if own is TopologyError else own(message, **fields)
-    cause = _imported_exception(name)
-    if cause is None:
+    kind = own if isinstance(own, type) and issubclass(own, ActorflowError) else _imported_exception(name)
+    fields = _received_fields(kind, wire)
+    if kind is own and kind is not None and "cause_args" not in wire:
+        error: ActorflowError = kind.__new__(kind)
+        ActorflowError.__init__(error, message, **fields)  # not its own: that of TopologyError writes the message
+        return error
+    if kind is None:
         return ActivationError(message, **fields)
     try:
-        original = cause.__new__(cause)
+        original = kind.__new__(kind)
         original.args = tuple(wire.get("cause_args") or ())
     except Exception:
         return ActivationError(message, **fields)
     return activation_error(original, message, **fields)
 
 
+def _received_fields(kind: type[Exception] | None, wire: Mapping[str, Any]) -> dict[str, Any]:
+    names = kind.FIELDS if kind is not None and issubclass(kind, ActorflowError) else ActorflowError.FIELDS
+    fields = {name: wire[name] for name in (*names, *ActorflowError.FLAGS) if name in wire}
+    return {name: tuple(value) if type(value) is list else value for name, value in fields.items()}
+
+
 def _imported_exception(name: str) -> type[Exception] | None:
-    """Return the exception class of a "module:class" name if this process has it already; never imports."""
+    """Return the exception class of a "module:class" name if this process has it already; never imports.
+
+    Looks in the dictionaries of modules and classes alone: the __getattr__ of a module may import what it names.
+    """
     module, _, path = name.partition(":")
     found: Any = sys.modules.get(module)
     for part in path.split("."):
-        found = getattr(found, part, None)
+        found = vars(found).get(part) if isinstance(found, (ModuleType, type)) else None
     return found if isinstance(found, type) and issubclass(found, Exception) else None

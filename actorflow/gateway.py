@@ -163,6 +163,7 @@ class Gateway:
 
     async def _stream_replies(self, request: web.Request, work: Request) -> web.StreamResponse:
         assert isinstance(work.replies, ReplyQueue)
+        work.replies.streamed = True
         with _cancelled_with(work):
             some = await work.replies.read()  # an error before the first reply still has its own status
             response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "X-Request-Id": work.id})

@@ -10,7 +10,7 @@ from typing import Any
 
 from actorflow.client import Client
 from actorflow.connection import Items, Named
-from actorflow.errors import ActorflowError
+from actorflow.errors import ActorflowError, activation_error
 from actorflow.plan.app import AppPlan
 from actorflow.runtime.host import Host
 from actorflow.runtime.replica import SLICE_S
@@ -65,6 +65,7 @@ class LocalConnection:
         details.idle_since_s = host.now_s()
         if request.replies is None:
             request.replies = ReplyQueue(request)
+        request.replies.streamed = True
         feeding = asyncio.create_task(_feed(host, request, items), name=f"input of {request.id}")
         total = host.loop.call_later(total_s, request.expire) if total_s is not None else None
         try:
@@ -137,9 +138,11 @@ async def _feed(host: Host, request: Request, items: Items) -> None:
     except ActorflowError as error:
         request.fail(error)
     except Exception as error:
-        request.fail(ActorflowError(f"the items of request {request.id} raised {type(error).__name__}: {error}"))
-        raise
-    host.fed(request)
+        request.fail(
+            activation_error(error, f"the items of request {request.id} raised {type(error).__name__}: {error}")
+        )
+    finally:
+        host.fed(request)
 
 
 class Local:

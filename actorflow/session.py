@@ -200,6 +200,7 @@ class Session:
     def _begin_stream(self, number: int, request: Request) -> None:
         if request.replies is None:
             request.replies = ReplyQueue(request)
+        request.replies.streamed = True
         request.more().idle_since_s = self._host.now_s()
         self._open[number] = request
         self._credits[number] = asyncio.Semaphore(wire.ITEMS_AHEAD)

@@ -16,7 +16,6 @@ from actorflow.core.waits import find_circle
 from actorflow.envelope import Context
 from actorflow.errors import (
     ActorflowError,
-    ActorGoneError,
     CallCycleError,
     DroppedReplyError,
     ReplayError,
@@ -24,7 +23,7 @@ from actorflow.errors import (
     summary,
 )
 from actorflow.plan.operator import Operator
-from actorflow.runtime.request import RUNNING, Request
+from actorflow.runtime.request import RUNNING, Details, Hold, Request
 
 if TYPE_CHECKING:
     from actorflow.runtime.host import Host
@@ -106,23 +105,42 @@ class Answer:
 
     __slots__ = ("item", "stream", "used", "value")
 
-    def __init__(self, stream: str, item: Any, value: Any) -> None:
+    def __init__(self, stream: str | Address, item: Any, value: Any) -> None:
         self.stream = stream
         self.item = item
         self.value = value
         self.used = True
 
 
+class Again:
+    """An activation to be run again: what its earlier run was answered, and how much it had handed on."""
+
+    __slots__ = ("context", "handed", "item", "key", "onward", "passed", "recorded", "request", "reruns")
+
+    def __init__(self, activation: Activation, key: Any) -> None:
+        self.request = activation.request
+        self.context = activation.context
+        self.onward = activation.onward
+        self.item = activation.item
+        self.recorded = activation.recorded
+        self.reruns = activation.reruns + 1
+        self.handed = activation.handed
+        self.key = key
+        self.passed = False  # an item of another request went before
+
+
 class Activation:
     """What one activation has done so far.
 
     out: items for the next step.   effects: `(address, item)` for tells, `(function, argument)` for all else, in order.
-    waiting: the child requests and asks it awaits.   recorded: answers that an earlier run of it received.
+    onward: the context of what it hands on.   waiting: the child requests and asks it awaits.
+    recorded: answers that an earlier run of it received.   handed: items handed on before its end.
+    skip: of those that an earlier run had handed on, how many are still to be left out.
     """
 
     __slots__ = (
-        "answered", "context", "deferred", "effects", "host", "item", "number", "out", "recorded", "replica", "request",
-        "rerun", "reruns", "spawned", "waiting", "worker",
+        "answered", "context", "deferred", "effects", "handed", "host", "item", "number", "onward", "out", "recorded",
+        "replica", "request", "rerun", "reruns", "skip", "spawned", "waiting", "worker",
     )  # fmt: skip
 
     def __init__(self, host: Host, worker: Cancellable | None = None) -> None:
@@ -137,7 +155,8 @@ class Activation:
         self.spawned: list[Replica] = []
         self.waiting: dict[Request | Ask, None] = {}
         self.recorded: list[Answer] = []
-        self.reruns = 0
+        self.onward: Context | None = None
+        self.reruns = self.handed = self.skip = 0
         self.deferred = self.answered = self.rerun = False
         self.number = 0
 
@@ -149,7 +168,8 @@ class Activation:
 
     def send(self, stream: str, item: Any) -> None:
         wiring = self.host.stream(stream)
-        self.effects.append((_send, (wiring, wiring.checked(item))))
+        item = wiring.checked(item)
+        self.effects.append((_send, (wiring, codec.handed_over(item) if self.host.strict else item)))
 
     def stop(self, address: Address) -> None:
         if address.__class__ is not Address:
@@ -213,7 +233,11 @@ class Activation:
     async def ask(self, address: Address, item: Any) -> Any:
         replica = self.host.actor(address)
         if replica is None:
-            raise ActorGoneError(f"{address} has ended, so it cannot answer {summary(item)}", operator=address.name)
+            raise self.host.gone(address, [item], self.request)
+        for answer in self.recorded:
+            if not answer.used and answer.stream == address and answer.item == item:
+                answer.used = True
+                return answer.value
         host, ask = self.host, Ask(self, replica)
         if host.strict:
             item = codec.handed_over(item)
@@ -235,6 +259,7 @@ class Activation:
                 ask.forget()
         if ask.error is not None:
             raise ask.error
+        self.recorded.append(Answer(address, item, ask.value))
         return ask.value
 
     def check_replay(self) -> None:
@@ -354,7 +379,7 @@ class Deferred:
         self._replica = activation.replica
         self._request = activation.request
         self._context = activation.context
-        self._hold = _Hold(self._request, activation.replica.region_of(self._request))
+        self._hold = Hold(self._request, activation.replica.region_of(self._request))
         self._done = False
 
     def reply(self, value: Any) -> None:
@@ -421,36 +446,6 @@ class Deferred:
             self._request.host.soon(stand_in.refuse, error)
 
 
-class _Hold:
-    """The hold of a deferred answer. Its request knows it, and not the answer, which may so be dropped."""
-
-    __slots__ = ("_region", "_request", "taken")
-
-    def __init__(self, request: Request, region: int) -> None:
-        self._request = request
-        self._region = region
-        self.taken = False
-
-    def take(self) -> None:
-        """Count."""
-        self.taken = True
-        self._request.counts[self._region] += 1
-        self._request.more().own("releases")[self] = None
-
-    def __call__(self) -> None:
-        """Stop counting because the request has ended."""
-        if self.taken:
-            self.taken = False
-            self._request.counts[self._region] -= 1
-
-    def give_up(self) -> None:
-        """Stop counting because the answer was given."""
-        if self.taken:
-            self.taken = False
-            self._request.more().releases.pop(self, None)
-            self._request.release(self._region)
-
-
 # -- effects other than tells, each `(activation, argument)`
 
 
@@ -511,22 +506,26 @@ def needs_of(waiter: Any) -> list[list[Any]]:
 
 
 def _pieces(request: Request) -> list[list[Any]]:
-    """Return the pieces of work of a request that are suspended, or queued where it was last seen."""
-    known = 0
-    needs: list[list[Any]] = []
-    if request.details is not None:
-        for activation in request.details.activations:
-            known += 1
-            needs.append([activation])
+    """Return the pieces of work of a request that are suspended, or queued where all places are taken."""
+    details = request.details
+    if details is None:
+        details = _NO_DETAILS
+    # children that an activation awaits are that activation's needs; those of a call step are the request's own
+    needs: list[list[Any]] = [[activation] for activation in details.activations]
+    needs += [[child] for child in details.children if child.caller is None]
     held = len(request.progress.holders) if request.progress is not None else 0
-    if request.at is not None and request.outstanding() > known + held:
-        needs += _queued_at(request.at, request)
+    if request.outstanding() > len(needs) + held:
+        for replica in (*request.stream.suspending(), *details.actors.values()):
+            needs += _queued_at(replica, request)
     return needs
 
 
 def _queued_at(replica: Replica, waiter: Any) -> list[list[Any]]:
     occupants = replica.occupants(waiter)
     return [occupants] if occupants else []
+
+
+_NO_DETAILS = Details()
 
 
 def _waiter_name(waiter: Any) -> str:

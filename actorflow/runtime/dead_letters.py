@@ -10,6 +10,7 @@ from actorflow.errors import ActorflowError, UnknownStreamError, summary
 
 if TYPE_CHECKING:
     from actorflow.runtime.host import Host
+    from actorflow.runtime.replica import Replica
     from actorflow.runtime.request import Request
     from actorflow.runtime.steps import Node
 
@@ -47,23 +48,31 @@ class DeadLetters:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._letters: OrderedDict[int, tuple[DeadLetter, Node | None]] = OrderedDict()
+        self._letters: OrderedDict[int, tuple[DeadLetter, Node | None, Replica | None]] = OrderedDict()
         self._count = 0
 
-    def add(self, request: Request, error: ActorflowError, *, node: Node | None = None, item: Any = None) -> None:
+    def add(
+        self,
+        request: Request,
+        error: ActorflowError,
+        *,
+        node: Node | None = None,
+        item: Any = None,
+        actor: Replica | None = None,
+    ) -> None:
         """Keep a letter; the oldest goes when there are too many."""
         self._count += 1
         letter = DeadLetter(
             self._count, request.stream.name, node.name if node is not None else "", request.id,
             self._host.now_s(), item, error,
         )  # fmt: skip
-        self._letters[letter.number] = (letter, node)
+        self._letters[letter.number] = (letter, node, actor)
         while len(self._letters) > self._host.limits.dead_letters:
             self._letters.popitem(last=False)
 
     def list(self) -> list[DeadLetter]:
         """Return the letters, oldest first."""
-        return [letter for letter, _ in self._letters.values()]
+        return [letter for letter, _, _ in self._letters.values()]
 
     def get(self, number: int) -> DeadLetter:
         """Return one letter. Raises: UnknownStreamError."""
@@ -76,14 +85,14 @@ class DeadLetters:
 
         Raises: UnknownStreamError; HostStoppingError; TooManyRequestsError.
         """
-        letter, node = self._entry(number)
+        letter, node, actor = self._entry(number)
         if node is None:
             raise UnknownStreamError(f"dead letter {number} has no item to process again: {letter.error}")
-        request = self._host.replay(node, letter.item)
+        request = self._host.replay(node, letter.item, actor)
         self._letters.pop(number, None)
         return request.id
 
-    def _entry(self, number: int) -> tuple[DeadLetter, Node | None]:
+    def _entry(self, number: int) -> tuple[DeadLetter, Node | None, Replica | None]:
         try:
             return self._letters[number]
         except KeyError:

@@ -35,7 +35,7 @@ from actorflow.runtime.activation import Activation, tell_into
 from actorflow.runtime.asynchronous import AsyncReplica
 from actorflow.runtime.dead_letters import DeadLetters
 from actorflow.runtime.replica import NEXT, SLICE_S, WAITING, Replica, behaviour
-from actorflow.runtime.request import CLEAN, RUNNING, ReplyQueue, Request
+from actorflow.runtime.request import CLEAN, RUNNING, Hold, ReplyQueue, Request
 from actorflow.runtime.return_path import ReturnStep
 from actorflow.runtime.steps import Node
 from actorflow.runtime.supervisor import Supervisor, needs_supervisor
@@ -112,6 +112,8 @@ class Host:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._idle: asyncio.Future[None] | None = None
         self._count = 0
+        self._ends: deque[tuple[Callable[[Any], None], Any]] = deque()
+        self._ending = False
         self._bulk_commits = 0
         self._watchdog = Watchdog(self.loop, self.limits.blocked_after_s) if watch else None
         self.wirings = {stream: Wiring(self, topology) for stream, topology in app.streams.items()}
@@ -401,7 +403,7 @@ class Host:
                 self.turn()
             else:
                 self.awake = False
-        if not request.state:
+        if not request.state and not request.registered:
             self.register(request)
 
     def register(self, request: Request) -> None:
@@ -419,6 +421,7 @@ class Host:
                 self._arm_sweeper()
         else:
             request.parent.more().own("children")[request] = None
+            request.root.more().open_children += 1
 
     def ended(self, request: Request) -> None:
         """Forget a request that has ended."""
@@ -430,6 +433,7 @@ class Host:
                 self._deadlines.discard(request, request.timeout_s)
             elif request.parent.details is not None:
                 request.parent.details.children.pop(request, None)
+                request.root.more().open_children -= 1
             if self._idle is not None and not self.requests and not self._idle.done():
                 self._idle.set_result(None)
         if request.parent is not None and request.committed:
@@ -478,12 +482,27 @@ class Host:
         now_s = self.loop.time()
         for request in self._deadlines.due(now_s):
             idle_since_s = request.details.idle_since_s if request.details is not None else None
-            if idle_since_s is not None and now_s < idle_since_s + request.timeout_s:
-                self._deadlines.add(request, request.timeout_s, now_s)
-            else:
+            if idle_since_s is None:
                 request.expire()
+            else:
+                self._expire_idle(request)
         if self._deadlines.next_s != NEVER:
             self._arm_sweeper()
+
+    def _expire_idle(self, request: Request) -> None:
+        """End a request that streams when nothing has come for its time-out; else look again when that would be."""
+        details = request.more()
+        assert details.idle_since_s is not None
+        ends_s = details.idle_since_s + request.timeout_s
+        if self.loop.time() >= ends_s:
+            request.expire()
+            return
+        later = self.loop.call_at(ends_s, self._look_idle, request)
+        details.own("releases")[later.cancel] = None
+
+    def _look_idle(self, request: Request) -> None:
+        if not request.state:
+            self._expire_idle(request)
 
     # -- what activations ask for
 
@@ -504,7 +523,17 @@ class Host:
         """
         child = self._child(parent, wiring)
         child.on_end = ended
-        self.enter(child, [codec.handed_over(item)] if self.strict else [item])
+        items = [codec.handed_over(item)] if self.strict else [item]
+        if parent.depth & 15 == 15:  # streams whose call steps call one another must not nest on the stack
+            self.register(child)
+            self.soon(self._enter_later, (child, items))
+        else:
+            self.enter(child, items)
+
+    def _enter_later(self, entering: tuple[Request, list[Any]]) -> None:
+        request, items = entering
+        if not request.state:
+            self.enter(request, items)
 
     def _child(self, parent: Request, wiring: Wiring) -> Request:
         if parent.depth >= self.limits.call_depth:
@@ -514,12 +543,13 @@ class Host:
                 stream=wiring.name,
                 request_id=parent.root.id,
             )
-        if parent.details is not None and len(parent.details.children) >= self.limits.children_per_request:
+        root = parent.root
+        if root.details is not None and root.details.open_children >= self.limits.children_per_request:
             raise TooManyRequestsError(
-                f"request {parent.id} has {len(parent.details.children)} child requests open (limit); await some of "
+                f"request {root.id} has {root.details.open_children} child requests open (limit); await some of "
                 "them first, or raise Limits(children_per_request=…)",
                 stream=wiring.name,
-                request_id=parent.id,
+                request_id=root.id,
                 retryable=False,
             )
         return self.open(wiring, parent.timeout_s, None, parent)
@@ -532,7 +562,7 @@ class Host:
             self.dead_letters.add(Request(self, wiring, wiring.timeout_s, [0]), error, item=item)
             return None
         self.detach(request)
-        self.enter(request, [codec.handed_over(item)] if self.strict else [item])
+        self.enter(request, [item])
         return request
 
     def detach(self, request: Request) -> None:
@@ -551,13 +581,18 @@ class Host:
         if request.error is not None:
             self.dead_letters.add(request, request.error)
 
-    def replay(self, node: Node, item: Any) -> Request:
-        """Begin a request without an answer whose item enters at a given step."""
+    def replay(self, node: Node, item: Any, actor: Replica | None = None) -> Request:
+        """Begin a request without an answer whose item enters at a given step, or at an actor that is still alive.
+
+        Raises: UnknownStreamError when the actor has ended.
+        """
+        if actor is not None and (actor.closing or actor.address is None):
+            raise UnknownStreamError(f"{actor.name} has ended and cannot process {summary(item)} again")
         request = self.open(node.stream)
         request.answered = True
         request.replies = None
         request.counts[node.stream.entry_region] += 1
-        node.put(request, None, [item])
+        (actor or node).put(request, None, [item])
         request.counts[node.stream.entry_region] -= 1
         request.settle()
         if not request.state:
@@ -568,11 +603,22 @@ class Host:
         """Deliver items to an actor; one that has ended leaves dead letters."""
         replica = address.local or self.actor(address)
         if replica is None:
-            for item in items:
-                error = ActorGoneError(f"{address} has ended; told {summary(item)}", operator=address.name)
-                self.dead_letters.add(request, error, item=item)
+            self.set_aside_gone(address, items, request)
         elif not request.state:
             replica.tell(request, items)
+
+    def gone(self, address: Address | None, items: list[Any], request: Request) -> ActorGoneError:
+        """Return the error of items that an actor can no longer process."""
+        name = address.name if address is not None else None
+        what = summary(items[0]) if items else "nothing"
+        return ActorGoneError(
+            f"{address} has ended and did not process {what}", operator=name, stream=request.stream.name
+        )
+
+    def set_aside_gone(self, address: Address | None, items: list[Any], request: Request) -> None:
+        """Keep dead letters of items that were told to an actor which has ended."""
+        for item in items:
+            self.dead_letters.add(request, self.gone(address, [item], request), item=item)
 
     def actor(self, address: Address) -> Replica | None:
         """Return the actor at an address, or None when it has ended."""
@@ -694,9 +740,9 @@ class Host:
 
     def unwind_rest(self, request: Request, frames: Iterable[Frame]) -> None:
         """Tell the frames that no reply has passed that their request has failed, newest first."""
-        if request.error is not None:
-            for frame in reversed(list(frames)):
-                self.enqueue(ReturnStep(request, frame, Outcome(error=request.error), told=True))
+        if request.error is not None and (left := list(frames)):
+            newest = left.pop()
+            self.enqueue(ReturnStep(request, newest, Outcome(error=request.error), told=left))
 
     def note_failure(self, replica: Replica, request: Request, item: Any, cause: BaseException) -> None:
         """Keep what can no longer be told to anybody."""
@@ -708,6 +754,19 @@ class Host:
         wiring.failed = error
         for request in [each for each in self.requests.values() if each.stream is wiring]:
             request.fail(ReplicaFailedError(str(error), stream=wiring.name, host=self.name))
+
+    def end_later(self, function: Callable[[Any], None], argument: Any) -> None:
+        """Carry out a consequence of an end once the end itself is done: a long chain of them needs no deep stack."""
+        self._ends.append((function, argument))
+        if self._ending:
+            return
+        self._ending = True
+        try:
+            while self._ends:
+                then, about = self._ends.popleft()
+                then(about)
+        finally:
+            self._ending = False
 
     def check_budget(self) -> None:
         """Enforce the host's item budget, looked at every few large commits: the largest request fails."""
@@ -738,7 +797,8 @@ class Host:
         """Begin a request whose items will follow; its input is a hold until `fed`."""
         request = self.open(wiring, timeout_s, attributes)
         request.make_bulk(CLEAN)
-        request.counts[wiring.entry_region] += 1
+        request.more().input = hold = Hold(request, wiring.entry_region)
+        hold.take()
         self.enter(request, [])
         return request
 
@@ -749,7 +809,9 @@ class Host:
 
     def fed(self, request: Request) -> None:
         """Note that no more items will follow."""
-        request.release(request.stream.entry_region)
+        hold = request.more().input
+        if hold is not None:
+            hold.give_up()
 
 
 class _Call:

@@ -8,10 +8,11 @@ request changes to the bulk lane only while nothing of it waits anywhere, and st
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from itertools import islice
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -64,7 +65,7 @@ class Replica:
         self.region: int = node.region
         self.place: object = node.place
         self.quick: list[tuple[Request, Context | None, list[Any]]] = []
-        self.rest: Iterator[tuple[Request, Context | None, list[Any]]] = _NOTHING
+        self.rest: list[tuple[Request, Context | None, list[Any]]] = []  # being drained, the next one last
         self.bulk: dict[Request, Queue] | None = None
         self.parked: dict[Request, Queue] | None = None
         self.scheduled = IDLE
@@ -99,6 +100,8 @@ class Replica:
             self._put_bulk(request, context, items)
         else:
             self.quick.append((request, context, items))
+        if len(self.quick) > self.node.mailbox_envelopes:
+            self._refuse(request)
         if self.scheduled != NEXT:
             if not request.bulk:
                 self.schedule()
@@ -140,6 +143,7 @@ class Replica:
     def _put_bulk(self, request: Request, context: Context | None, items: list[Any]) -> None:
         if self.parked is not None and request in self.parked:
             self.parked[request].append((context, items, None))
+            request.more().own("parked")[self] += len(items)
             return
         if self.bulk is None:
             self.bulk = {}
@@ -183,7 +187,7 @@ class Replica:
 
     def depth(self) -> int:
         """Return the number of envelopes that wait here."""
-        waiting = len(self.quick) + length_hint(self.rest)
+        waiting = len(self.quick) + len(self.rest)
         for lane in (self.bulk, self.parked):
             waiting += sum(map(len, lane.values())) if lane else 0
         return waiting
@@ -213,16 +217,14 @@ class Replica:
         host.working = host.activation
         left = pace = self.pace
         while not self.paused:
-            rest = self.rest
-            if rest is _NOTHING and self.quick:
-                self.rest = rest = iter(self.quick)
-                self.quick = []
-            for request, context, items in rest:
+            rest = self._swapped()
+            while rest:
+                request, context, items = rest.pop()
                 count = len(items)
                 if request.state:
-                    self._drop(request, items)
+                    self._drop(request, context, items)
                 elif count > pace:
-                    self.rest = chain(((request, context, items[pace:]),), rest)
+                    rest.append((request, context, items[pace:]))
                     count = pace
                     self.work(request, context, items[:pace])
                 else:
@@ -233,15 +235,23 @@ class Replica:
                     if not pace:
                         self._yield_turn()
                         return
-                if self.rest is not rest:
-                    break  # the order of what is left has changed
-            else:
-                if self._after_quick():
+                if self.paused:
                     return
+            if self._after_quick():
+                return
+
+    def _swapped(self) -> list[tuple[Request, Context | None, list[Any]]]:
+        """Return the list to drain: what is left of the last, or all that has come since. The other one fills."""
+        rest = self.rest
+        if not rest and self.quick:
+            self.quick, self.rest = rest, self.quick
+            rest = self.rest
+            rest.reverse()
+        return rest
 
     def _yield_turn(self) -> None:
         """End a turn whose slice is over: stand in line again if anything is left."""
-        if self.quick or length_hint(self.rest):
+        if self.quick or self.rest:
             self.scheduled = NEXT
             self.host.ready.append(self)
             return
@@ -254,9 +264,10 @@ class Replica:
 
     def _after_quick(self) -> bool:
         """Serve the bulk lane once the quick envelopes that were there are done; return whether the turn is over."""
-        self.rest = _NOTHING
         if self.bulk:
             self._serve_bulk()
+            if self.paused:
+                return True
             self.host.activation.context = None
             if not self._new_pace(self.host.began, self.host.clock()):
                 self._yield_turn()
@@ -315,14 +326,15 @@ class Replica:
         queue = self.bulk.pop(request, None) or deque()
         if not request.bulk:
             request.make_bulk(MIXED)
-            self.rest = iter(_moved(request, self.rest, queue))
+            self.rest[:] = reversed(_moved(request, reversed(self.rest), queue))
             self.quick = _moved(request, self.quick, queue)
         queue.appendleft((context, items, generator))
-        if request.crowded():
+        waiting = sum(len(each[1]) for each in queue)
+        if request.crowded(waiting):
             if self.parked is None:
                 self.parked = {}
             self.parked[request] = queue
-            request.more().own("parked")[self] = None
+            request.more().own("parked")[self] = waiting
         else:
             self.bulk[request] = queue
 
@@ -335,15 +347,19 @@ class Replica:
             if not self.scheduled:
                 self.schedule_bulk()
 
-    def _drop(self, request: Request, items: list[Any]) -> None:
-        """Forget an envelope of a request that has ended."""
-        request.counts[self.region_of(request)] -= len(items)
+    def _drop(self, request: Request, context: Context | None, items: list[Any]) -> None:
+        """Forget an envelope: of a request that has ended, or because this actor has."""
+        if context is not None and context.ask is not None:
+            context.ask.fail(self.host.gone(self.address, items, request))
+        elif not request.state:
+            self.host.set_aside_gone(self.address, items, request)
+        self.finished(request, len(items))
 
     def _drop_queue(self, request: Request, queue: Queue) -> None:
-        for _, items, generator in queue:
+        for context, items, generator in queue:
             if generator is not None:
                 self.host.close_generator(generator, self)
-            self._drop(request, items)
+            self._drop(request, context, items)
 
     def finished(self, request: Request, count: int) -> None:
         """Count items as consumed. What came of them was counted before, so the count cannot touch zero too early."""
@@ -420,9 +436,11 @@ class Replica:
         if self.address is not None:
             self.address.local = None  # nothing more comes in
         if at_once:
-            for request, _, items in chain(self.rest, self.quick):
-                self._drop(request, items)
-            self.rest, self.quick = _NOTHING, []
+            waiting = [*reversed(self.rest), *self.quick]
+            self.rest.clear()
+            self.quick.clear()
+            for request, context, items in waiting:
+                self._drop(request, context, items)
             for lane in (self.bulk, self.parked):
                 for request, queue in (lane or {}).items():
                     self._drop_queue(request, queue)
@@ -442,7 +460,8 @@ class Replica:
         self.host.actor_ended(self)
 
 
-_NOTHING: Iterator[Any] = iter(())
+FAILURES = (Exception, asyncio.CancelledError, GeneratorExit)
+"""What a plain handler may raise and only its item pays for; KeyboardInterrupt and SystemExit are for the program."""
 
 
 def _moved(request: Request, lane: Iterable[Any], queue: Queue) -> list[Any]:
@@ -466,7 +485,7 @@ class PlainReplica(Replica):
         if self.paused:
             return
         quick = self.quick
-        if len(quick) == 1 and self.rest is _NOTHING and not self.bulk and not self.node.returns:
+        if len(quick) == 1 and not self.rest and not self.bulk and not self.node.returns:
             request, context, items = quick.pop()
             if context is None and len(items) == 1 and request.stream is self.stream and not request.state:
                 self._pass_on(host, request, items[0])
@@ -490,7 +509,7 @@ class PlainReplica(Replica):
             activation.replica = me
             try:
                 result = me.op.process(item)
-            except Exception as error:
+            except FAILURES as error:
                 activation.abort()
                 me.failed(request, None, item, error)
                 break
@@ -546,17 +565,15 @@ class PlainReplica(Replica):
         stream, region, plain = self.stream, self.region, not self.node.returns
         left = pace = self.pace
         while not self.paused:
-            rest = self.rest
-            if rest is _NOTHING and self.quick:
-                self.rest = rest = iter(self.quick)
-                self.quick = []
-            for request, context, items in rest:
+            rest = self._swapped()
+            while rest:
+                request, context, items = rest.pop()
                 count = len(items)
                 if count == 1 and context is None and plain and not request.state and request.stream is stream:
                     activation.request = request
                     try:
                         result = process(items[0])
-                    except Exception as error:
+                    except FAILURES as error:
                         activation.abort()
                         self.failed(request, None, items[0], error)
                     else:
@@ -573,9 +590,9 @@ class PlainReplica(Replica):
                     if request.bulk:
                         request.relieve()
                 elif request.state:
-                    self._drop(request, items)
+                    self._drop(request, context, items)
                 elif count > pace:
-                    self.rest = chain(((request, context, items[pace:]),), rest)
+                    rest.append((request, context, items[pace:]))
                     count = pace
                     self.work(request, context, items[:pace])
                     activation.context = None
@@ -588,19 +605,17 @@ class PlainReplica(Replica):
                     if not pace:
                         self._yield_turn()
                         return
-                if self.rest is not rest:
-                    break  # the order of what is left has changed
-            else:
-                # `_after_quick`, where nothing is in the bulk lane
-                self.rest = _NOTHING
-                if self.bulk:
-                    if self._after_quick():
-                        return
-                elif not self.quick:
-                    self.scheduled = IDLE
-                    if self.closing:
-                        self._end()
+                if self.paused:
                     return
+            # `_after_quick`, where nothing is in the bulk lane
+            if self.bulk:
+                if self._after_quick():
+                    return
+            elif not self.quick:
+                self.scheduled = IDLE
+                if self.closing:
+                    self._end()
+                return
 
     def take_now(self, request: Request, item: Any) -> None:
         if self.scheduled or self.paused or self.node.returns:
@@ -637,7 +652,7 @@ class PlainReplica(Replica):
                     if out:
                         mark = len(out)
                 break
-            except Exception as error:
+            except FAILURES as error:
                 # the iterator knows which item it was, so the loop need not count
                 failed = items[len(items) - length_hint(ahead) - 1]
                 del out[mark:]
@@ -656,7 +671,7 @@ class PlainReplica(Replica):
         """Keep the items that a restart found unprocessed (they are counted anew, since the envelope is done)."""
         if not request.state and (left := list(ahead)):
             request.counts[self.region_of(request)] += len(left)
-            self.rest = chain(((request, None, left),), self.rest)
+            self.rest.append((request, None, left))
 
     def _work_apart(self, request: Request, context: Context | None, item: Any) -> None:
         """Process one item that is asked for, or whose reply comes back through here."""
@@ -671,7 +686,7 @@ class PlainReplica(Replica):
             context = self.frames(context, item, request)
         try:
             result = self.op.process(item)
-        except Exception as error:
+        except FAILURES as error:
             activation.abort()
             self.failed(request, context, item, error)
             return
@@ -682,7 +697,7 @@ class PlainReplica(Replica):
         if activation.effects:
             activation.commit()
         if activation.out:
-            self.hand_on(request, context if ask is None else _below(context), activation.out, 1)
+            self.hand_on(request, context if ask is None else without_newest(context), activation.out, 1)
         if ask is not None and not answered:
             ask.reply(result)
 
@@ -704,7 +719,7 @@ class BatchReplica(Replica):
         try:
             results = self.op.process_batch(items)  # type: ignore[attr-defined] # checked before start
             results = [] if results is None else list(results)
-        except Exception as error:
+        except FAILURES as error:
             activation.abort()
             for item in items:
                 self.failed(request, context, item, error)
@@ -726,7 +741,7 @@ class BatchReplica(Replica):
         else:
             out.extend(fine)
         if out and not request.state:
-            self.hand_on(request, context if ask is None else _below(context), out, len(items))
+            self.hand_on(request, context if ask is None else without_newest(context), out, len(items))
         out.clear()
         self.finished(request, len(items))
 
@@ -757,10 +772,10 @@ class GeneratorReplica(Replica):
             return
         self.finished(request, 1)
         if later and not request.state:
-            below = _below(context) if self.node.returns else context
+            below = without_newest(context) if self.node.returns else context
             self.work(request, below, later)
         elif later:
-            self._drop(request, later)
+            self._drop(request, context, later)
 
     def _pull(
         self, request: Request, context: Context | None, item: Any, generator: Iterator[Any], later: list[Any]
@@ -786,7 +801,7 @@ class GeneratorReplica(Replica):
                     elif len(effects) > BATCH:
                         more = True  # a bare yield: let out what has been told
                         break
-            except Exception as error:
+            except FAILURES as error:
                 activation.abort()
                 self.failed(request, context, item, error)
                 return True
@@ -812,7 +827,7 @@ class GeneratorReplica(Replica):
             values = list(islice((value for value in self.op.process(item) if value is not None), 2))
             if len(values) > 1:
                 raise TooManyRepliesError(f"{self.name} was asked once and yielded more than one answer")
-        except Exception as error:
+        except FAILURES as error:
             activation.abort()
             self.failed(request, context, item, error)
             return
@@ -821,12 +836,12 @@ class GeneratorReplica(Replica):
         if activation.effects:
             activation.commit()
         if activation.out:
-            self.hand_on(request, _below(context), activation.out, 1)
+            self.hand_on(request, without_newest(context), activation.out, 1)
         if not answered:
             context.ask.reply(values[0] if values else None)
 
 
-def _below(context: Context | None) -> Context | None:
+def without_newest(context: Context | None) -> Context | None:
     """Return the context without its ask, and without its newest frame."""
     if context is None or context.frames is None or context.frames.below is None:
         return None

@@ -44,18 +44,31 @@ class Details:
     attributes: what the caller sent along.   idle_since_s: set for streamed items or replies, whose deadline is idle.
     folds: state by node number.   frames: return frames not yet passed.   activations: those suspended in `await`.
     children: open child requests.   actors: live actors by number.   timers: handles of timers not yet due.
-    parked: replicas that hold back a generator of this request until items have been consumed.
+    parked: replicas that hold back a generator of this request, with the items that wait behind it.
     feeds: inputs that wait for room.   releases: callbacks for what ends with the request.
     """
 
     __slots__ = (
-        "activations", "actors", "attributes", "children", "feeds", "folds", "frames", "idle_since_s", "parked",
-        "releases", "timers",
+        "activations",
+        "actors",
+        "attributes",
+        "children",
+        "feeds",
+        "folds",
+        "frames",
+        "idle_since_s",
+        "input",
+        "open_children",
+        "parked",
+        "releases",
+        "timers",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.attributes: Mapping[str, Any] = _NO_ATTRIBUTES
         self.idle_since_s: float | None = None
+        self.input: Hold | None = None  # of a request whose items are still coming
+        self.open_children = 0  # in the whole tree below a root
         # all share one empty table until they have something in them (see `own`): a table each would be half a kilobyte
         self.folds: dict[int, Any] = _NOTHING
         self.frames: dict[Frame, None] = _NOTHING
@@ -63,7 +76,7 @@ class Details:
         self.children: dict[Request, None] = _NOTHING
         self.actors: dict[int, Replica] = _NOTHING
         self.timers: dict[Any, int] = _NOTHING
-        self.parked: dict[Replica, None] = _NOTHING
+        self.parked: dict[Replica, int] = _NOTHING
         self.feeds: dict[asyncio.Future[None], None] = _NOTHING
         self.releases: dict[Callable[[], None], None] = _NOTHING
 
@@ -94,7 +107,6 @@ class Request(msgspec.Struct, eq=False):
     state: RUNNING until it has ended, then REPLIED or FAILED; it never changes again.
     counts: items and holds that are not finished, per region (see `core.progress`).
     bulk: its envelopes take the bulk lane of mailboxes.   committed: an activation of it has committed.
-    at: the replica that its last item was put at: where to look first when somebody waits for it.
     answered: whoever waited has been told.   registered: it can be found, cancelled and timed out.
     """
 
@@ -114,7 +126,6 @@ class Request(msgspec.Struct, eq=False):
     committed: bool = False
     answered: bool = False
     registered: bool = False
-    at: Any = None
     future: asyncio.Future[None] | None = None
     on_end: Callable[[Request], None] | None = None
     replies: ReplyQueue | None = None
@@ -225,18 +236,26 @@ class Request(msgspec.Struct, eq=False):
     def relieve(self) -> None:
         """Let generators and inputs go on when enough has been consumed."""
         details = self.details
-        if details is not None and (details.parked or details.feeds):
-            if self.outstanding() * 2 > self.host.limits.items_ahead:
-                return
+        waiting = details is not None and (details.parked or details.feeds)
+        if details is not None and waiting and not self.crowded(0, self.host.limits.items_ahead // 2):
             details.wake_producers(self)
 
-    def crowded(self) -> bool:
-        """Return whether producers should pause."""
-        return self.outstanding() > self.host.limits.items_ahead
+    def crowded(self, own: int = 0, limit: int | None = None) -> bool:
+        """Return whether producers should pause: too much is under way, or waits for a slow reader.
 
-    async def room(self) -> None:
+        own: items that wait behind the producer itself. Those, and what waits behind parked ones, are not under way:
+        they move only when the producer does.
+        """
+        replies = self.replies
+        unread = replies.unread if replies is not None else 0
+        if replies is not None and replies.streamed and unread > self.host.limits.replies_unread:
+            return True
+        parked = sum(self.details.parked.values()) if self.details is not None else 0
+        return self.outstanding() - unread - parked - own > (limit or self.host.limits.items_ahead)
+
+    async def room(self, own: int = 0) -> None:
         """Wait until producers may go on, or the request has ended."""
-        while self.crowded() and not self.state:
+        while self.crowded(own) and not self.state:
             waiting = self.host.loop.create_future()
             self.more().own("feeds")[waiting] = None
             await waiting
@@ -349,7 +368,7 @@ class Request(msgspec.Struct, eq=False):
         if self.future is not None and not self.future.done():
             self.future.set_result(None)
         if self.on_end is not None:
-            self.on_end(self)
+            self.host.end_later(self.on_end, self)
 
     def _let_go(self, details: Details) -> None:
         """Cancel and release all that the request still has anywhere; what waits in mailboxes is dropped there."""
@@ -366,7 +385,7 @@ class Request(msgspec.Struct, eq=False):
             release()
         details.releases.clear()
         for child in list(details.children):
-            child.cancel("its parent has ended")
+            self.host.end_later(child.cancel, "its parent has ended")
         for activation in list(details.activations):
             activation.cancel()
         for replica in list(details.actors.values()):
@@ -377,16 +396,47 @@ class Request(msgspec.Struct, eq=False):
             self.host.unwind_rest(self, details.frames)
 
 
+class Hold:
+    """Something that will still produce: a deferred answer, an open input. Given up once, or with the request."""
+
+    __slots__ = ("_region", "_request", "taken")
+
+    def __init__(self, request: Request, region: int) -> None:
+        self._request = request
+        self._region = region
+        self.taken = False
+
+    def take(self) -> None:
+        """Count."""
+        self.taken = True
+        self._request.counts[self._region] += 1
+        self._request.more().own("releases")[self] = None
+
+    def __call__(self) -> None:
+        """Stop counting because the request has ended."""
+        if self.taken:
+            self.taken = False
+            self._request.counts[self._region] -= 1
+
+    def give_up(self) -> None:
+        """Stop counting because it has produced what it will."""
+        if self.taken:
+            self.taken = False
+            self._request.more().releases.pop(self, None)
+            self._request.release(self._region)
+
+
 class ReplyQueue:
     """Streamed replies on their way to one reader: bounded, since unread replies count as items of the request."""
 
-    __slots__ = ("_closed", "_request", "_values", "_waiting")
+    __slots__ = ("_closed", "_request", "_values", "_waiting", "streamed")
 
     def __init__(self, request: Request) -> None:
         self._request = request
         self._values: deque[Any] = deque()
         self._waiting: asyncio.Future[None] | None = None
         self._closed = False
+        self.streamed = False  # somebody reads while they come, so it pays to wait for a slow reader
 
     @property
     def unread(self) -> int:

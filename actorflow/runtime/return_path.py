@@ -14,26 +14,35 @@ from actorflow.envelope import Context, Frame
 from actorflow.errors import ActorflowError
 from actorflow.plan.operator import Outcome, Retry
 from actorflow.runtime.activation import Activation
-from actorflow.runtime.asynchronous import view
 from actorflow.runtime.request import Request
+from actorflow.runtime.worker import view
 
 if TYPE_CHECKING:
     from actorflow.runtime.host import Host
+    from actorflow.runtime.replica import Replica
 
 
 class ReturnStep:
     """One call of `on_reply`, and then the frame below."""
 
-    __slots__ = ("_frame", "_outcome", "_region", "_request", "_told")
+    __slots__ = ("_frame", "_left", "_outcome", "_region", "_request", "_told")
 
-    def __init__(self, request: Request, frame: Frame, outcome: Outcome, *, told: bool = False) -> None:
+    def __init__(self, request: Request, frame: Frame, outcome: Outcome, *, told: list[Frame] | None = None) -> None:
         self._request = request
         self._frame = frame
         self._outcome = outcome
-        self._told = told  # the request has ended: nothing that comes of it goes anywhere
+        # the request has ended: nothing that comes of it goes anywhere, and these are told next, the newest last
+        self._left = told
+        self._told = told is not None
         self._region = frame.replica.region_of(request)
-        if not told:
+        if not self._told:
             request.counts[self._region] += 1
+
+    @property
+    def replica(self) -> Replica:
+        """Return whose `on_reply` this is."""
+        replica: Replica = self._frame.replica
+        return replica
 
     def run(self, host: Host) -> None:
         """Call `on_reply`: at once when it is a plain method, in a task of the host when it is async."""
@@ -106,6 +115,9 @@ class ReturnStep:
         if self._told:
             if failed is not None:
                 host.note_failure(frame.replica, request, frame.item, failed)
+            if self._left:
+                newest = self._left.pop()
+                host.enqueue(ReturnStep(request, newest, self._outcome, told=self._left))
             return
         if request.state:
             self._consumed()

@@ -19,7 +19,7 @@ from actorflow.errors import ActorflowError, ItemBudgetError, activation_error, 
 from actorflow.plan.folds import Fold, Partial
 from actorflow.plan.operator import ItemFailure, OnError
 from actorflow.plan.topology import CallStream, Function, Gathering, Join, Route, Step
-from actorflow.runtime.replica import WAITING
+from actorflow.runtime.replica import FAILURES, WAITING
 from actorflow.runtime.request import UNSET, Request
 
 if TYPE_CHECKING:
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from actorflow.runtime.wiring import Wiring
 
 Put = Callable[[Request, Context | None, list[Any]], None]
+
+
+def text_of(cause: BaseException) -> str:
+    """Return the text of an exception, also of one whose `__str__` raises."""
+    try:
+        return str(cause)
+    except Exception as error:
+        return f"(its text cannot be read: {type(error).__name__})"
 
 
 class Node:
@@ -60,7 +68,9 @@ class Node:
         host = self.stream.host.name
         while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
             cause = cause.exceptions[0]  # a TaskGroup with one failed task: that one is the reason
-        why = str(cause) if isinstance(cause, ActorflowError) else f"{type(cause).__name__}: {cause}"
+        first = cause if isinstance(cause, ActorflowError) else None
+        text = text_of(cause)
+        why = text if first is not None else f"{type(cause).__name__}: {text}"
         return activation_error(
             cause,
             f"{self.stream.name}/{name} on host {host} failed on {summary(item)}: {why}",
@@ -70,13 +80,16 @@ class Node:
             host=host,
             item=summary(item),
             request_id=request.id,
+            cause_type=(first.cause_type if first is not None else None) or type(cause).__name__,
+            cause_text=(first.cause_text if first is not None else None) or text,
         )
 
     def failed(self, replica: Any, request: Request, context: Context | None, item: Any, cause: BaseException) -> None:
         """Do with a failed item what is declared: fail the request, set the item aside, or take the error edge."""
         error = self.error_of(replica, request, item, cause)
         if request.answered or self.on_error == "set_aside":
-            self.stream.host.dead_letters.add(request, error, node=self, item=item)
+            actor = replica if replica is not None and replica.address is not None else None
+            self.stream.host.dead_letters.add(request, error, node=self, item=item, actor=actor)
         elif self.on_error == "edge" and self.errors_to is not None:
             self.errors_to(request, context, [ItemFailure(item, error)])
         elif context is not None and context.frames is not None:
@@ -101,9 +114,12 @@ class Fused(Node):
 
     def receive(self, request: Request, context: Context | None, items: list[Any]) -> None:
         limit = self.stream.host.limits.items_per_request
+        ahead = iter(items)
         try:
-            made = list(islice(self._flow(items), limit))
-        except Exception:
+            made = list(islice(self._flow(ahead), limit))
+            if len(made) < limit and len(ahead.__reduce__()) == 3:  # (iter, (items,), index): not run out
+                raise RuntimeError("a function raised StopIteration, which ends a flow as if there were no more items")
+        except FAILURES:
             made = self._one_by_one(request, context, items)
         if len(made) > 64:
             request.grow(len(made), len(items))
@@ -119,8 +135,7 @@ class Fused(Node):
         if made and not request.state:
             self._follow(request, context, made)
 
-    def _flow(self, items: list[Any]) -> Iterator[Any]:
-        flow: Iterator[Any] = iter(items)
+    def _flow(self, flow: Iterator[Any]) -> Iterator[Any]:
         for function in self._functions:
             if function.shape == "map":
                 flow = map(function.call, flow)
@@ -135,12 +150,25 @@ class Fused(Node):
         made: list[Any] = []
         for item in items:
             try:
-                made.extend(list(self._flow([item])))
-            except Exception as error:
+                made.extend(self._apply(item))
+            except FAILURES as error:
                 self.failed(None, request, context, item, error)
                 if request.state:
                     return []
         return made
+
+    def _apply(self, item: Any) -> list[Any]:
+        """Apply the chain to one item, without the iterators that a StopIteration would end."""
+        items = [item]
+        for function in self._functions:
+            call = function.call
+            if function.shape == "map":
+                items = [call(each) for each in items]
+            elif function.shape == "filter":
+                items = [each for each in items if call(each)]
+            else:
+                items = [part for each in items for part in call(each)]
+        return items
 
 
 class Pass(Node):
@@ -169,7 +197,7 @@ class Router(Node):
                 output = self._choose(item)
                 if output not in self.outputs:
                     raise ValueError(f"chose {summary(output)}, but the outputs are {', '.join(self.outputs)}")
-            except Exception as error:
+            except FAILURES as error:
                 self.failed(None, request, context, item, error)
                 if request.state:
                     return
@@ -297,7 +325,7 @@ class Joining(Node):
             try:
                 key = key_of(item)
                 mine.setdefault(key, []).append(item)
-            except Exception as error:
+            except FAILURES as error:
                 self.failed(None, request, context, item, error)
                 if request.state:
                     return
@@ -373,7 +401,7 @@ def emit_all(node: Node, request: Request, context: Context | None, results: Cal
     try:
         ahead = results()
         some = list(islice(ahead, host.limits.batch_items))
-    except Exception as error:
+    except FAILURES as error:
         request.fail(node.error_of(None, request, "the end of input", error))
         return True
     if some:

@@ -32,8 +32,10 @@ class Supervisor:
         self._restarting: set[int] = set()
         for index, replica in enumerate(replicas):
             replica.supervisor = self
-            own = _policy_of(replica, policy)
-            replica.failures = (index, FailureRate(own))
+            own = _policy_of(replica)
+            # a replica whose operator has a policy of its own is decided about by that alone
+            decisions = Supervision(own) if own is not None else self._decisions
+            replica.failures = (index, FailureRate(own or policy), decisions)
 
     async def start(self) -> None:
         """Run the `start` hooks in order; a failing one is tried again as declared.
@@ -63,14 +65,15 @@ class Supervisor:
 
     def activation_failed(self, replica: Replica, cause: BaseException) -> None:
         """Restart the replica when the error says that it is at fault, or when errors come too often."""
-        index, rate = replica.failures
+        index, rate, _ = replica.failures
         escalated = isinstance(cause, replica.op.escalate)
         if (rate.exceeded(self._host.now_s()) or escalated) and index not in self._restarting:
             self._restart(replica, cause)
 
     def _decide(self, replica: Replica) -> RestartThese | Escalate:
-        index, _ = replica.failures
-        return self._decisions.failed(index, range(len(self._replicas)), self._host.now_s())
+        index, _, decisions = replica.failures
+        decision: RestartThese | Escalate = decisions.failed(index, range(len(self._replicas)), self._host.now_s())
+        return decision
 
     def _restart(self, replica: Replica, cause: BaseException) -> None:
         decision = self._decide(replica)
@@ -101,13 +104,19 @@ class Supervisor:
         for replica in chosen:
             if replica.closing or self._host.stopping:
                 continue
-            try:
-                op = replica.node.make()
-                await _start(replica, op)
-            except Exception as error:
-                self._restarting.difference_update(decision.indexes)
-                self._restart(replica, error)
-                return
+            while True:
+                try:
+                    op = replica.node.make()
+                    await _start(replica, op)
+                    break
+                except Exception as error:
+                    again = self._decide(replica)
+                    if isinstance(again, Escalate):
+                        self._restarting.difference_update(decision.indexes)
+                        self._escalate(replica, error, again)
+                        return
+                    log.warning("%s could not start (%s: %s); trying again", _place(replica), _kind(error), error)
+                    await asyncio.sleep(again.after_s)
             replica.op = op
             if isinstance(replica, AsyncReplica):
                 replica.retire_idle()
@@ -133,11 +142,11 @@ class Supervisor:
         assert self._wiring is not None
         while not self._host.stopping:
             await asyncio.sleep(self._decisions.policy.backoff_max_s)
-            for replica in self._replicas:
-                replica.op = replica.node.make()
             try:
+                for replica in self._replicas:
+                    replica.op = replica.node.make()
                 await self.start()
-            except ReplicaFailedError as error:
+            except Exception as error:
                 log.warning("stream %s is still down: %s", self._wiring.name, error)
                 continue
             self._wiring.failed = None
@@ -161,10 +170,10 @@ class Supervisor:
         )
 
 
-def _policy_of(replica: Replica, default: Restart) -> Restart:
+def _policy_of(replica: Replica) -> Restart | None:
     step = replica.stream.topology.steps[replica.node.number]
     own: Restart | None = getattr(step, "restart", None) if replica.address is None else None
-    return own or replica.op.restart or default
+    return own or replica.op.restart
 
 
 def needs_supervisor(operator: type[Operator]) -> bool:

@@ -10,8 +10,10 @@ import time
 import traceback
 from types import FrameType
 
-from actorflow.runtime.asynchronous import Worker
 from actorflow.runtime.replica import Replica
+from actorflow.runtime.return_path import ReturnStep
+from actorflow.runtime.steps import Node
+from actorflow.runtime.worker import Worker
 
 log = logging.getLogger("actorflow.watchdog")
 
@@ -67,7 +69,9 @@ def _place(frame: FrameType | None) -> str:
         owner = frame.f_locals.get("self")
         if isinstance(owner, Worker):
             owner = owner.replica
-        if isinstance(owner, Replica):
+        if isinstance(owner, ReturnStep):
+            owner = owner.replica
+        if isinstance(owner, (Replica, Node)):
             return f"operator {owner.stream.name}/{owner.name}"
         frame = frame.f_back
     return "code outside any operator"

@@ -228,6 +228,10 @@ class Wiring:
         """Return the operator nodes, in the order of the stream."""
         return [node for node in self.nodes.values() if isinstance(node, OperatorNode)]
 
+    def suspending(self) -> list[AsyncReplica]:
+        """Return the replicas in which an activation may wait."""
+        return [replica for node in self.operators() for replica in node.replicas if isinstance(replica, AsyncReplica)]
+
     def checked(self, item: Any) -> Any:
         """Return an item that fits the request type (converted from plain values where that is possible).
 

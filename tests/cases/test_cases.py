@@ -74,7 +74,7 @@ def program_of(case: dict[str, Any]) -> ModuleType:
 async def assert_nothing_is_left(host: Host) -> None:
     """What has ended may take a few turns of the event loop to be cleared away."""
     for _ in range(10):
-        if not host.requests and not host.actors:
+        if not host.requests and not host.actors and not host.ready:
             break
         await asyncio.sleep(0)
     check_nothing_left(host)

@@ -56,7 +56,7 @@ def play(request: pytest.FixtureRequest) -> Callable[..., Any]:
             finally:
                 await host.stop()
             check_nothing_left(host, requests)
-            assert not [number for number, count in ends.items() if count > 1], "a request ended twice"
+            assert not [one.id for one, count in ends.items() if count > 1], "a request ended twice"
             return result
 
         return simulate(body, seed=seed, jitter_s=0.0001 if seed else 0.0, time_max_s=20_000.0, steps_max=300_000)
@@ -64,10 +64,10 @@ def play(request: pytest.FixtureRequest) -> Callable[..., Any]:
     return run
 
 
-def _watched(host: Host) -> tuple[list[Request], Counter[int]]:
+def _watched(host: Host) -> tuple[list[Request], Counter[Request]]:
     """Note every request that a host opens, and how often each ends."""
     requests: list[Request] = []
-    ends: Counter[int] = Counter()
+    ends: Counter[Request] = Counter()
     opening, ending = host.open, host.ended
 
     def opened(*arguments: Any, **named: Any) -> Request:
@@ -76,7 +76,7 @@ def _watched(host: Host) -> tuple[list[Request], Counter[int]]:
         return made
 
     def ended(one: Request) -> None:
-        ends[id(one)] += 1
+        ends[one] += 1
         ending(one)
 
     host.open = opened  # type: ignore[method-assign]

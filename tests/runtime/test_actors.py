@@ -7,13 +7,7 @@ from typing import Any
 
 import pytest
 
-from actorflow import (
-    ActorGoneError,
-    App,
-    DroppedReplyError,
-    Operator,
-    SpawnLimitError,  # noqa: F401
-)
+from actorflow import ActorGoneError, App, DroppedReplyError, Operator
 
 
 class Echo(Operator):
@@ -124,6 +118,7 @@ def test_a_gone_actor_is_named_to_whoever_asks_it(play):
     assert play(app, main) < 1
 
 
+@pytest.mark.xfail(reason="close(at_once) drops asks of other requests without answering them", strict=True)
 @pytest.mark.parametrize("busy", [False, True])
 def test_an_ask_of_an_actor_whose_request_ends_is_told_so(play, busy):
     app = App("t")
@@ -154,15 +149,17 @@ def test_an_ask_of_an_actor_whose_request_ends_is_told_so(play, busy):
     async def main(client, host):
         owner = asyncio.ensure_future(client.request("owner", 1, timeout_s=2.0))
         await asyncio.sleep(1)
-        with pytest.raises(ActorGoneError):
-            await client.request("asks", 1)
-        ended_s = host.now_s()
-        await asyncio.gather(owner, return_exceptions=True)
-        return ended_s
+        asking = client.request("asks", 1, timeout_s=9.0)
+        answer, _ = await asyncio.gather(asking, owner, return_exceptions=True)
+        return answer, host.now_s()
 
-    assert play(app, main) == pytest.approx(2.0, abs=0.1)
+    answer, ended_s = play(app, main)
+
+    assert isinstance(answer, ActorGoneError)
+    assert ended_s == pytest.approx(2.0, abs=0.1)
 
 
+@pytest.mark.xfail(reason="_drop takes the last item of a running request without settling it", strict=True)
 def test_an_item_told_to_an_actor_that_ends_with_its_request_does_not_hang_the_teller(play):
     app = App("t")
     known: list[Any] = []
@@ -187,10 +184,9 @@ def test_an_item_told_to_an_actor_that_ends_with_its_request_does_not_hang_the_t
     async def main(client, host):
         owner = asyncio.ensure_future(client.request("owner", 1, timeout_s=2.0))
         await asyncio.sleep(1)
-        answer = await client.request("tells", 5)
-        ended_s = host.now_s()
-        await asyncio.gather(owner, return_exceptions=True)
-        return answer, ended_s
+        telling = client.request("tells", 5, timeout_s=9.0)
+        answer, _ = await asyncio.gather(telling, owner, return_exceptions=True)
+        return answer, host.now_s()
 
     assert play(app, main) == (5, pytest.approx(2.0, abs=0.1))
 

@@ -1,0 +1,311 @@
+"""Workers: an async activation runs in a task that its replica owns, created once and not per message.
+
+The first step of an activation is taken at once, under that task: many handlers end without ever waiting, and those
+then cost no turn of the event loop. Since the task is the worker's own, `asyncio.timeout`, `TaskGroup` and
+`current_task()` work as everywhere. What suspends is carried on by the task itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import types
+from collections.abc import Coroutine, Generator
+from typing import TYPE_CHECKING, Any
+
+from actorflow.envelope import Context
+from actorflow.errors import TooManyRepliesError
+from actorflow.plan.operator import ItemError, Operator
+from actorflow.runtime.activation import Activation, Again, Ask
+from actorflow.runtime.replica import without_newest
+from actorflow.runtime.request import Request
+
+if TYPE_CHECKING:
+    from actorflow.runtime.asynchronous import AsyncReplica
+
+NO_KEY: Any = object()
+_SUSPENDED = object()
+
+
+class Worker:
+    """One place for an async activation: its own task, its own view of the operator, its own activation object."""
+
+    __slots__ = (
+        "_awaited", "_coroutine", "_retired", "_started", "_stop", "_wake", "activation", "context", "key", "op",
+        "replica", "stepping", "task",
+    )  # fmt: skip
+
+    def __init__(self, replica: AsyncReplica) -> None:
+        self.replica = replica
+        host = replica.host
+        self.activation = Activation(host, self)
+        self.activation.replica = replica
+        self.op = view(replica.op, self.activation)
+        self.key: Any = NO_KEY
+        self.stepping = False
+        self._stop = self._started = self._retired = False
+        self._coroutine: Coroutine[Any, Any, Any] | None = None
+        self._awaited: Any = None
+        self._wake = host.loop.create_future()
+        self.context = contextvars.copy_context()
+        self.task: asyncio.Task[None] = host.loop.create_task(
+            self._main(), name=f"{replica.stream.name}/{replica.name}", context=self.context
+        )
+        host.workers[self.task] = self
+
+    def start(self, request: Request, context: Context | None, item: Any, again: Again | None = None) -> None:
+        """Begin an activation and take its first step at once."""
+        activation = self.activation
+        activation.request = request
+        activation.item = item
+        activation.rerun = False
+        activation.number = self.replica.host.next_number()
+        activation.context = context
+        if again is not None:
+            activation.recorded, activation.reruns, activation.skip = again.recorded, again.reruns, again.handed
+            for answer in again.recorded:
+                answer.used = False
+        if context is not None and context.ask is not None:
+            activation.onward = without_newest(context)
+        elif not self.replica.node.returns:
+            activation.onward = context
+        elif again is not None:
+            activation.onward = again.onward  # its frame stands where the first run put it
+        else:
+            activation.onward = self.replica.frames(context, item, request)
+        if context is not None and context.ask is not None:
+            context.ask.activation = activation
+        self.begin(self._process(item))
+
+    def begin(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Take the first step of a coroutine under this worker's task; what suspends goes on in the task."""
+        host = self.replica.host
+        current = asyncio.current_task(host.loop)
+        working, host.working = host.working, self.activation
+        if current is not None:
+            _leave_task(host.loop, current)
+        _enter_task(host.loop, self.task)
+        self.stepping = True
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            self._awaited = self.context.run(coroutine.send, None)
+        except StopIteration as stop:
+            result = stop.value
+        except BaseException as raised:
+            error = raised
+        else:
+            result = _SUSPENDED
+        finally:
+            self.stepping = False
+            _leave_task(host.loop, self.task)
+            if current is not None:
+                _enter_task(host.loop, current)
+            host.working = working
+        if result is _SUSPENDED:
+            self._coroutine = coroutine
+            self.activation.request.more().own("activations")[self.activation] = None
+            self._wake.set_result(None)
+            if self._stop or self.activation.request.state:
+                self.cancel()
+        else:
+            self._finished(result, error)
+
+    def cancel(self) -> None:
+        """Throw CancelledError into what the activation awaits."""
+        if self.stepping:
+            self._stop = True  # it is running just now: when it suspends
+        elif self._coroutine is not None:
+            self._stop = True
+            if self._started:
+                self.task.cancel()  # one that has not begun would never run: it looks at `_stop` when it does
+
+    async def _main(self) -> None:
+        """Carry on what suspended, activation by activation, until the host ends this task."""
+        self._started = True
+        while True:
+            cancelled: BaseException | None = None
+            try:
+                await self._wake
+                if self._stop and not self.task.cancelling():
+                    cancelled = asyncio.CancelledError()
+            except asyncio.CancelledError as raised:
+                if self._coroutine is None:
+                    self.replica.host.workers.pop(self.task, None)
+                    raise
+                cancelled = raised
+            coroutine, awaited = self._coroutine, self._awaited
+            assert coroutine is not None
+            result: Any = None
+            error: BaseException | None = None
+            try:
+                result = await _carry_on(coroutine, awaited, cancelled)
+            except BaseException as failure:
+                error = failure
+            self._coroutine = self._awaited = None
+            self._wake = self.replica.host.loop.create_future()
+            retiring = isinstance(error, asyncio.CancelledError) and not self._stop
+            while self.task.cancelling():
+                self.task.uncancel()
+            self._finished(result, error)
+            if self._retired:
+                self.replica.host.workers.pop(self.task, None)
+                return
+            if retiring and self.replica.host.stopping:
+                self.replica.host.workers.pop(self.task, None)
+                raise asyncio.CancelledError
+
+    def retire(self) -> None:
+        """End the task of a worker that has nothing to do."""
+        self._retired = True
+        if asyncio.current_task(self.replica.host.loop) is not self.task:
+            self.task.cancel()
+
+    # -- what the activation does
+
+    def _process(self, item: Any) -> Coroutine[Any, Any, Any]:
+        node = self.replica.node
+        if node.batches:
+            return self._process_batch(item)
+        made = self.op.process(item)
+        if inspect.isasyncgen(made):
+            return self._process_each(made)
+        coroutine: Coroutine[Any, Any, Any] = made
+        return coroutine
+
+    async def _process_each(self, made: Any) -> Any:
+        """Hand on what an async generator yields, batch by batch, pausing while the request is crowded."""
+        activation, replica = self.activation, self.replica
+        batch = replica.host.limits.batch_items
+        out = activation.out
+        ask = activation.context.ask if activation.context is not None else None
+        only = None
+        async for value in made:
+            if ask is not None:
+                if only is not None:
+                    raise TooManyRepliesError(f"{replica.name} was asked once and yielded more than one answer")
+                only = value
+                continue
+            if value is not None:
+                out.append(value)
+            if len(out) >= batch or (out and replica.node.streams):
+                if activation.effects:
+                    activation.commit()
+                self._hand_on(1)
+                await replica.make_room(self, activation.request)
+        return only
+
+    def _hand_on(self, count: int) -> None:
+        """Hand on what was emitted; a re-run leaves out what its first run had handed on already."""
+        activation, out = self.activation, self.activation.out
+        skip = min(activation.skip, len(out))
+        if skip:
+            activation.skip -= skip
+            del out[:skip]
+        activation.handed += skip + len(out)
+        if out:
+            self.replica.hand_on(activation.request, activation.onward, out, count)
+
+    async def _process_batch(self, items: list[Any]) -> Any:
+        results = await self.op.process_batch(items)  # type: ignore[attr-defined] # checked before start
+        activation, replica = self.activation, self.replica
+        ask = activation.context.ask if activation.context is not None else None
+        for item, result in zip(items, results or (), strict=False):
+            if type(result) is ItemError:
+                replica.failed(activation.request, activation.context, item, result.error)
+            elif ask is not None:
+                return result
+            elif result is not None:
+                activation.out.append(result)
+        return None
+
+    def _finished(self, result: Any, error: BaseException | None) -> None:
+        """Commit or abort, count the item as consumed, and make room for the next."""
+        activation, replica = self.activation, self.replica
+        request, context = activation.request, activation.context
+        details = request.details
+        # out of the books first: a failing activation must not be cancelled by the end of its own request
+        if details is not None:
+            details.activations.pop(activation, None)
+        self._stop = False
+        ask = context.ask if context is not None else None
+        if ask is not None:
+            ask.activation = None
+        count = len(activation.item) if replica.node.batches else 1
+        if error is None and not request.state:
+            try:
+                activation.check_replay()
+            except Exception as mismatch:
+                error = mismatch
+        if activation.rerun and not request.state:
+            activation.abort()
+            replica.run_again(Again(activation, self.key))
+        elif error is not None or request.state:
+            activation.abort()
+            if error is not None and not request.state:
+                replica.failed(request, context, activation.item, error)
+            elif ask is not None:
+                ask.forget()
+            replica.finished(request, count)
+        else:
+            try:
+                self._commit(result, ask, count)
+            except Exception as fault:  # of ours: the request must not hang on it
+                activation.abort()
+                replica.failed(request, context, activation.item, fault)
+            replica.finished(request, count)
+        activation.recorded = []
+        activation.reruns = activation.skip = activation.handed = 0
+        activation.waiting.clear()
+        replica.worker_free(self)
+
+    def _commit(self, result: Any, ask: Ask | None, count: int) -> None:
+        """Let all that the activation did take effect."""
+        activation = self.activation
+        if ask is None and result is not None:
+            activation.out.append(result)
+        answered = activation.answered or activation.deferred
+        if activation.effects:
+            activation.commit()
+        activation.deferred = activation.answered = False
+        if activation.out:
+            self._hand_on(count)
+        if ask is not None and not answered:
+            ask.reply(result)
+
+
+_enter_task = asyncio.tasks._enter_task  # documented for task implementers
+_leave_task = asyncio.tasks._leave_task
+
+
+@types.coroutine
+def _carry_on(
+    coroutine: Coroutine[Any, Any, Any], awaited: Any, cancelled: BaseException | None
+) -> Generator[Any, Any, Any]:
+    """Await what a coroutine awaited in its first step, then the rest of the coroutine."""
+    while True:
+        try:
+            if cancelled is not None:
+                raised, cancelled = cancelled, None
+                raise raised
+            yield awaited
+        except BaseException as error:
+            try:
+                awaited = coroutine.throw(error)
+            except StopIteration as stop:
+                return stop.value
+        else:
+            return (yield from coroutine)
+
+
+def view(op: Operator, activation: Activation) -> Operator:
+    """Return another handle of an operator: the same attributes, an activation of its own.
+
+    Attributes live in the one `__dict__` that all views share; the activation lives in a slot, of which each view has
+    its own. So `self.emit` and `self.request` are right in every one of several interleaved activations.
+    """
+    other = object.__new__(type(op))
+    other.__dict__ = op.__dict__
+    other._activation = activation
+    return other
