@@ -9,6 +9,9 @@ Plain values are encoded as any MessagePack library encodes them. What MessagePa
 
 A type is registered when the program names it in a stream or an operator, or when a value of it is first sent from this
 process. Decoding never imports, and makes only types that are registered here: a foreign name is a `CodecError`.
+
+Bytes come from a host of ours (`decode`) or from outside (`decode_untrusted`). From outside, nesting, the size of numbers
+and the number of keys with the same hash are bounded, and a dataclass is made by its constructor, which checks it.
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ import datetime
 import decimal
 import enum
 import fractions
+import operator
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgpack
@@ -31,20 +35,49 @@ from actorflow.errors import ActorflowError, CodecError, from_wire, summary
 
 OBJECT, TUPLE, SET, FROZENSET, BIG_INTEGER, ADDRESS, ERROR, MAP, SCALAR = range(1, 10)
 
+DIGITS_MAX = 4_300
+"""Digits of a number from outside: as many as Python itself reads from text."""
+INTEGER_BITS_MAX = 14_000
+"""Bits of an integer from outside: about as many digits."""
+EXPONENT_MAX = 6_176
+"""Power of ten of a Decimal from outside: the range of IEEE 754 decimal128."""
+SAME_HASH_MAX = 64
+"""Keys of one map or members of one set from outside that may have the hash of another: n of them cost n² to insert."""
+
 _INTEGER_MIN, _INTEGER_MAX = -(1 << 63), (1 << 64) - 1
 _IMMUTABLE = frozenset({int, str, float, bool, bytes, type(None), complex, range, Address})
 _PLAIN = frozenset({str, float, bool, bytes, type(None)})
-_KEYS = frozenset({str, int, bool, float, bytes, type(None)})
+_KEYS = _PLAIN | {int}
+
+
+def _decimal(text: str) -> decimal.Decimal:
+    if type(text) is not str:
+        raise TypeError("a Decimal is sent as text")
+    return decimal.Decimal(text)
+
+
+def _fraction(parts: Sequence[int]) -> fractions.Fraction:
+    numerator, denominator = parts
+    # index() refuses text: of "1e9999999" a Fraction would compute the power of ten
+    return fractions.Fraction(operator.index(numerator), operator.index(denominator))
+
+
 _SCALARS: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
-    datetime.datetime: (datetime.datetime.isoformat, datetime.datetime.fromisoformat),
+    datetime.datetime: (
+        lambda moment: [moment.isoformat(), moment.fold],
+        lambda parts: datetime.datetime.fromisoformat(parts[0]).replace(fold=parts[1]),
+    ),
     datetime.date: (datetime.date.isoformat, datetime.date.fromisoformat),
-    datetime.time: (datetime.time.isoformat, datetime.time.fromisoformat),
+    datetime.time: (
+        lambda moment: [moment.isoformat(), moment.fold],
+        lambda parts: datetime.time.fromisoformat(parts[0]).replace(fold=parts[1]),
+    ),
     datetime.timedelta: (
         lambda span: [span.days, span.seconds, span.microseconds],
         lambda parts: datetime.timedelta(*parts),
     ),
-    decimal.Decimal: (str, decimal.Decimal),
-    fractions.Fraction: (str, fractions.Fraction),
+    decimal.Decimal: (str, _decimal),
+    fractions.Fraction: (lambda value: [value.numerator, value.denominator], _fraction),
     uuid.UUID: (str, uuid.UUID),
     complex: (lambda value: [value.real, value.imag], lambda parts: complex(*parts)),
     range: (lambda value: [value.start, value.stop, value.step], lambda parts: range(*parts)),
@@ -101,30 +134,23 @@ def decode(data: bytes | bytearray | memoryview) -> Any:
         return msgspec.msgpack.decode(data, strict=False, ext_hook=_untagged)
     except CodecError:
         raise
-    except (msgspec.DecodeError, TypeError, ValueError, RecursionError) as error:
-        raise CodecError(f"cannot decode {len(data)} bytes: {error}") from error
+    except Exception as error:  # what constructors and hash functions raise for contents that nobody encoded
+        raise CodecError(f"cannot decode {len(data)} bytes: {_words(error)}") from error
 
 
 def decode_untrusted(data: bytes, *, nesting_depth: int, ext: bool = True) -> Any:
     """Decode bytes from outside: containers no larger than the bytes, nesting bounded, duplicate keys refused.
 
+    Each list, map and extension is a level of nesting. `ext` False refuses every extension.
+
     Raises: CodecError.
     """
     try:
-        value = msgpack.unpackb(
-            data,
-            raw=False,
-            strict_map_key=False,
-            object_pairs_hook=_unique,
-            ext_hook=_untagged_untrusted if ext else _refused,
-        )
+        return _Outside(nesting_depth, ext=ext).value(_unpacked(data), 0)
     except CodecError:
         raise
-    except (ValueError, TypeError, msgpack.UnpackException, RecursionError, OverflowError) as error:
-        raise CodecError(f"malformed MessagePack: {error or type(error).__name__}") from error
-    if _deeper(value, nesting_depth):
-        raise CodecError(f"values nest deeper than {nesting_depth} levels")
-    return value
+    except Exception as error:  # as in decode(), and the bytes are anybody's
+        raise CodecError(f"malformed MessagePack: {_words(error)}") from error
 
 
 def handed_over(value: object) -> Any:
@@ -151,7 +177,7 @@ def _tagged(value: Any) -> Any:
     if kind is list:
         return value if _all_plain(value) else [_tagged(part) for part in value]
     if kind is dict:
-        if not _KEYS.issuperset(map(type, value)):
+        if not (_PLAIN.issuperset(map(type, value)) or _plain_keys(value)):
             return _extension(MAP, [[_tagged(key), _tagged(part)] for key, part in value.items()])
         if _all_plain(value.values()):
             return value
@@ -163,7 +189,7 @@ def _tagged(value: Any) -> Any:
     if kind is set or kind is frozenset:
         return _extension(SET if kind is set else FROZENSET, [_tagged(part) for part in value])
     if kind in _SCALARS:
-        return _extension(SCALAR, [kind.__name__, _SCALARS[kind][0](value)])
+        return _extension(SCALAR, [kind.__name__, _tagged(_SCALARS[kind][0](value))])
     if isinstance(value, ActorflowError):
         return _extension(ERROR, value.to_wire())
     return _tagged_object(value, kind)
@@ -173,6 +199,14 @@ def _all_plain(values: Any) -> bool:
     """Return whether every value can be encoded as it is; looks at the types in C, not value by value."""
     kinds = set(map(type, values))
     return _PLAIN.issuperset(kinds) or (kinds == {int} and min(values) >= _INTEGER_MIN and max(values) <= _INTEGER_MAX)
+
+
+def _plain_keys(keys: Iterable[Any]) -> bool:
+    """Return whether MessagePack has all these keys: scalars, and integers of no more than 64 bits."""
+    return all(
+        _INTEGER_MIN <= key <= _INTEGER_MAX if kind is int else kind in _PLAIN
+        for key, kind in zip(keys, map(type, keys), strict=True)
+    )
 
 
 def _big(value: int) -> msgspec.msgpack.Ext:
@@ -201,53 +235,92 @@ def _extension(code: int, value: Any) -> msgspec.msgpack.Ext:
     return msgspec.msgpack.Ext(code, _encoder.encode(value))
 
 
-def _untagged_untrusted(code: int, data: bytes) -> Any:
-    return _untagged(code, memoryview(data))
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
-def _refused(code: int, data: bytes) -> Any:
-    raise CodecError(f"extension type {code} is not allowed here")
+# -- extensions from a host of ours
 
 
 def _untagged(code: int, data: memoryview) -> Any:
     if code == BIG_INTEGER:
         return int(bytes(data), 16)
-    value = msgspec.msgpack.decode(data, strict=False, ext_hook=_untagged)
-    if code == TUPLE:
-        return tuple(value)
-    if code == SET:
-        return set(value)
-    if code == FROZENSET:
-        return frozenset(value)
+    content = msgspec.msgpack.decode(data, strict=False, ext_hook=_untagged)
     if code == MAP:
-        return {key: part for key, part in value}  # noqa: C416 - a pair of the wrong length must raise here
+        return {key: part for key, part in content}  # noqa: C416 - a pair of the wrong length must raise here
+    if code == OBJECT:
+        name, fields = content
+        return _rebuilt(_known_type(name), fields)
+    return _simple(code, content)
+
+
+def _simple(code: int, content: Any) -> Any:
+    """Return what an extension stands for that is made in the same way wherever it comes from."""
+    if code == TUPLE:
+        return tuple(content)
+    if code == SET:
+        return set(content)
+    if code == FROZENSET:
+        return frozenset(content)
     if code == ADDRESS:
-        host, number, name = value
+        host, number, name = content
         return Address(str(host), int(number), str(name))
     if code == ERROR:
-        return from_wire(value)
-    if code == OBJECT:
-        return _rebuilt(*value)
-    if code == SCALAR and value[0] in _SCALAR_NAMES:
-        return _SCALARS[_SCALAR_NAMES[value[0]]][1](value[1])
+        return from_wire(content)
+    if code == SCALAR and content[0] in _SCALAR_NAMES:
+        return _SCALARS[_SCALAR_NAMES[content[0]]][1](content[1])
     raise CodecError(f"unknown extension type {code}")
 
 
-def _rebuilt(name: str, fields: Any) -> Any:
+def _known_type(name: str) -> type:
     kind = _types.get(name)
     if kind is None:
         raise CodecError(f"type {name!r} is not known here: name it in a stream or an operator of the app")
+    return kind
+
+
+def _rebuilt(kind: type, fields: Any) -> Any:
+    """Return an object as it was: a dataclass without running its checks twice, frozen or not."""
+    if not dataclasses.is_dataclass(kind):
+        return _constructed(kind, fields)
+    _check_fields(kind, fields)
+    made: Any = object.__new__(kind)
+    for field, value in fields.items():
+        object.__setattr__(made, field, value)
+    return made
+
+
+def _constructed(kind: type, fields: Any) -> Any:
+    """Return an object that its constructor has made of the fields, and checked."""
     if issubclass(kind, enum.Enum):
         return kind(fields)
-    made: Any = object.__new__(kind) if dataclasses.is_dataclass(kind) else None
-    if made is None:
+    if dataclasses.is_dataclass(kind):
+        _check_fields(kind, fields)
+        return kind(**{field.name: fields[field.name] for field in dataclasses.fields(kind) if field.init})
+    if issubclass(kind, msgspec.Struct):
         return kind(**fields)
-    expected = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type] # it is a dataclass
+    raise CodecError(f"{type_name(kind)} is no dataclass, msgspec.Struct or enum")
+
+
+def _check_fields(kind: Any, fields: Any) -> None:
+    expected = {field.name for field in dataclasses.fields(kind)}
     if set(fields) != expected:
-        raise CodecError(f"{name} has the fields {sorted(expected)}, received {sorted(fields)}")
-    for field, value in fields.items():
-        object.__setattr__(made, field, value)  # a frozen dataclass arrives as it was, without running its checks twice
-    return made
+        raise CodecError(f"{type_name(kind)} has the fields {sorted(expected)}, received {sorted(fields)}")
+
+
+# -- bytes from outside
+
+
+def _unpacked(data: bytes) -> Any:
+    """Decode one layer: extensions stay closed, so that whoever opens them knows how deep they are."""
+    return msgpack.unpackb(
+        data,
+        raw=False,
+        strict_map_key=False,
+        object_pairs_hook=_unique,
+        ext_hook=msgspec.msgpack.Ext,
+        timestamp=3,  # extension -1: as a datetime, which is what msgspec makes of it
+    )
 
 
 def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
@@ -257,16 +330,85 @@ def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     return unique
 
 
-def _deeper(value: Any, depth: int) -> bool:
-    """Return whether containers nest deeper than `depth`; walks level by level, so it cannot recurse away."""
-    level = [value]
-    for _ in range(depth + 1):
-        level = [
-            part
-            for container in level
-            if isinstance(container, (list, dict, tuple))
-            for part in (container.values() if isinstance(container, dict) else container)
-        ]
-        if not level:
-            return False
-    return True
+class _Outside:
+    """Makes the value of what MessagePack knows, from the outermost container inwards, within the limits."""
+
+    __slots__ = ("_ext", "_nesting_depth")
+
+    def __init__(self, nesting_depth: int, *, ext: bool) -> None:
+        self._nesting_depth = nesting_depth
+        self._ext = ext
+
+    def value(self, raw: Any, level: int) -> Any:
+        """Return the value of anything; `level` containers are around it."""
+        kind = type(raw)
+        if kind in _KEYS:
+            return raw
+        if kind is list or kind is dict:
+            return self._container(raw, level)
+        if not self._ext:
+            code = raw.code if kind is msgspec.msgpack.Ext else -1
+            raise CodecError(f"extension type {code} is not allowed here")
+        return self._opened(raw.code, raw.data, level) if kind is msgspec.msgpack.Ext else raw
+
+    def _container(self, raw: Any, level: int) -> Any:
+        self._check(level)
+        if type(raw) is list:
+            if _KEYS.issuperset(map(type, raw)):
+                return raw
+            return [part if type(part) in _KEYS else self.value(part, level + 1) for part in raw]
+        if type(raw) is not dict:
+            raise CodecError(f"an extension holds an array or a map, not {summary(raw)}")
+        if not _KEYS.issuperset(map(type, raw)):
+            raise CodecError("a map has keys that are no scalars")
+        if _KEYS.issuperset(map(type, raw.values())):
+            return raw
+        return {key: part if type(part) in _KEYS else self.value(part, level + 1) for key, part in raw.items()}
+
+    def _opened(self, code: int, data: bytes, level: int) -> Any:
+        """Return what an extension stands for: one level, together with the container that is its content."""
+        if code == BIG_INTEGER:
+            return _bounded_integer(data)
+        self._check(level)
+        content = _unpacked(data)
+        if code == MAP:
+            pairs = [(self.value(key, level + 1), self.value(part, level + 1)) for key, part in content]
+            _check_hashes([key for key, _ in pairs])
+            return _unique(pairs)
+        if code == OBJECT:
+            name, fields = content
+            kind = _known_type(name)
+            return _constructed(kind, self.value(fields, level if type(fields) is dict else level + 1))
+        content = self._container(content, level)
+        if code in {SET, FROZENSET}:
+            _check_hashes(content)
+        return _bounded(_simple(code, content))
+
+    def _check(self, level: int) -> None:
+        if level >= self._nesting_depth:
+            raise CodecError(f"values nest deeper than {self._nesting_depth} levels")
+
+
+def _bounded_integer(data: bytes) -> int:
+    if len(data) > INTEGER_BITS_MAX // 4:
+        raise CodecError(f"an integer of {len(data)} hexadecimal digits is longer than {INTEGER_BITS_MAX} bits")
+    return int(data, 16)
+
+
+def _bounded(value: Any) -> Any:
+    """Refuse a Decimal that is small on the wire and fills the memory as an integer."""
+    if type(value) is decimal.Decimal and value.is_finite():
+        digits, exponent = len(value.as_tuple().digits), abs(value.adjusted())
+        if digits > DIGITS_MAX or exponent > EXPONENT_MAX:
+            raise CodecError(
+                f"a Decimal has at most {DIGITS_MAX} digits and an exponent of at most {EXPONENT_MAX}, "
+                f"not {digits} and {exponent}"
+            )
+    return value
+
+
+def _check_hashes(keys: list[Any]) -> None:
+    """Refuse keys that someone has chosen for their hash: Python's hash of numbers and of tuples is no secret."""
+    same = len(keys) - len(set(map(hash, keys)))
+    if same > SAME_HASH_MAX:
+        raise CodecError(f"{same} keys have the same hash as others (at most {SAME_HASH_MAX} may)")

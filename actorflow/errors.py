@@ -265,7 +265,7 @@ def _combined_error(cause: BaseException) -> ActivationError | None:
             _combined[type(cause)] = _combine(type(cause)), tuple(_descriptors(type(cause)))
         kind, descriptors = _combined[type(cause)]
         error = kind.__new__(kind)
-        if type(error) is not kind or kind is ActivationError:
+        if type(error) is not kind:
             return None
         own = vars(cause)
         error.__dict__.update(own if isinstance(cause, ActorflowError) else _without_flags(own))

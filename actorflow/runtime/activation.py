@@ -281,6 +281,7 @@ class Activation:
 
         Raises: CallCycleError, within a request; between requests the youngest activation is run again.
         """
+        self.request.more().own("activations")[self] = None  # it is about to suspend: others look for it there
         error = self._circle(awaited)
         if error is not None:
             raise error
@@ -515,7 +516,7 @@ def _pieces(request: Request) -> list[list[Any]]:
     needs += [[child] for child in details.children if child.caller is None]
     held = len(request.progress.holders) if request.progress is not None else 0
     if request.outstanding() > len(needs) + held:
-        for replica in (*request.stream.suspending(), *details.actors.values()):
+        for replica in (*request.stream.suspending(), *details.actors.values(), *details.told):
             needs += _queued_at(replica, request)
     return needs
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from actorflow.envelope import Context
 from actorflow.plan.operator import Operator
 from actorflow.runtime.activation import Activation, Again, Ask
-from actorflow.runtime.replica import FAILURES, IDLE, Replica
-from actorflow.runtime.request import Request
+from actorflow.runtime.replica import FAILURES, IDLE, Queue, Replica, moved
+from actorflow.runtime.request import MIXED, Request
 from actorflow.runtime.worker import NO_KEY, Worker
 
 if TYPE_CHECKING:
@@ -25,11 +25,13 @@ class AsyncReplica(Replica):
 
     working: workers with an activation.   aside: those whose generator waits for room; they hold no place meanwhile.
     returning: those that have room and wait for a place.   current: the quick envelope at hand, its next item last.
-    keys: who works on a key.   key_waits: what waits for one, in order.   again: what is to be run again.
+    held: items of a request whose generator waits, or has waited, for room: they keep their order behind it.
+    first: those that may go on.   keys: who works on a key.   key_waits: what waits for one, in order.
+    again: what is to be run again.
     """
 
     __slots__ = (
-        "again", "aside", "bulk_turn", "current", "idle", "key_waits", "keys", "returning", "working",
+        "again", "aside", "bulk_turn", "current", "first", "held", "idle", "key_waits", "keys", "returning", "working",
     )  # fmt: skip
     suspends = True
 
@@ -41,6 +43,8 @@ class AsyncReplica(Replica):
         self.returning: deque[tuple[asyncio.Future[None], Worker]] = deque()
         self.current: tuple[Request, Context | None, list[Any]] | None = None
         self.bulk_turn = False
+        self.held: dict[Request, deque[Entry]] = {}
+        self.first: deque[Entry] = deque()
         self.again: deque[Again] = deque()
         self.keys: dict[Any, Worker] = {}
         self.key_waits: dict[Any, deque[tuple[Request, Context | None, Any, Again | None]]] = {}
@@ -52,8 +56,24 @@ class AsyncReplica(Replica):
 
     def tell(self, request: Request, items: list[Any]) -> None:
         super().tell(request, items)
+        if self.owner is not request:
+            request.more().own("told")[self] = None
         if len(self.working) >= self.node.concurrency:
             self._look_for_circle(request, None, self.working)
+
+    def _put_bulk(self, request: Request, context: Context | None, items: list[Any]) -> None:
+        if request.bulk == MIXED and request not in (self.bulk or ()) and request not in (self.parked or ()):
+            # here the lanes alternate item by item, so all that came earlier goes into the queue
+            earlier: Queue = deque()
+            if self.current is not None and self.current[0] is request:
+                earlier.append((self.current[1], self.current[2][::-1], None))
+                self.current = None
+            self.rest[:] = reversed(moved(request, reversed(self.rest), earlier))
+            self.quick = moved(request, self.quick, earlier)
+            if earlier:
+                self.bulk = self.bulk or {}
+                self.bulk[request] = earlier
+        super()._put_bulk(request, context, items)
 
     def take_now(self, request: Request, item: Any) -> None:
         if self.scheduled or self.paused or self.working or self.node.key is not None or self.node.batches:
@@ -114,6 +134,9 @@ class AsyncReplica(Replica):
             for again in self.again:
                 again.passed = True
             request, context, item = entry
+            if request in self.held:
+                self.held[request].append(entry)
+                continue
             if self.node.key is None or self.node.concurrency == 1:
                 self._start(request, context, item)
                 return True
@@ -151,6 +174,11 @@ class AsyncReplica(Replica):
 
     def _next_entry(self) -> Entry | None:
         """Take the next item: from the quick and the bulk lane in turn."""
+        while self.first:
+            request, context, item = self.first.popleft()
+            if not request.state:
+                return request, context, item
+            self._drop(request, context, self._items(item))
         while True:
             quick = self.current is not None or self.rest or self.quick
             if self.bulk and (self.bulk_turn or not quick):
@@ -214,6 +242,8 @@ class AsyncReplica(Replica):
     def worker_free(self, worker: Worker) -> None:
         """Take back a worker whose activation has ended, and go on with what waits."""
         self.working.pop(worker, None)
+        if self.held and (held := self.held.pop(worker.activation.request, None)):
+            self.first.extend(held)
         if worker.key is not NO_KEY:
             key, worker.key = worker.key, NO_KEY
             if self.keys.get(key) is worker:
@@ -226,9 +256,8 @@ class AsyncReplica(Replica):
             worker.retire()  # it is a view of an instance that was replaced, or of an actor that has ended
         if self.returning and len(self.working) < self.node.concurrency:
             self._let_return()
-        if self.scheduled == IDLE and (
-            self.closing or self.quick or self.current or self.rest or self.bulk or self.again
-        ):
+        waiting = self.first or self.quick or self.current or self.rest or self.bulk or self.again
+        if self.scheduled == IDLE and (waiting or self.closing):
             self.schedule()
 
     def _next_of_key(self, key: Any) -> None:
@@ -271,6 +300,8 @@ class AsyncReplica(Replica):
             return
         self.working.pop(worker, None)
         self.aside[worker] = None
+        if self.node.concurrency == 1:
+            self.held.setdefault(request, deque())
         if self.scheduled == IDLE:
             self.schedule()
         try:
@@ -295,6 +326,7 @@ class AsyncReplica(Replica):
         """Return how many items of a request wait here: behind a generator that pauses, they do not move."""
         lanes = [*self.rest, *self.quick, *([self.current] if self.current is not None else [])]
         waiting = sum(len(envelope[2]) for envelope in lanes if envelope[0] is request)
+        waiting += len(self.held.get(request, ())) + sum(1 for entry in self.first if entry[0] is request)
         return waiting + sum(len(each[1]) for each in (self.bulk or {}).get(request, ()))
 
     # -- what others ask of it
@@ -324,7 +356,8 @@ class AsyncReplica(Replica):
 
     def depth(self) -> int:
         """Return the number of envelopes and single items that wait here."""
-        waiting = super().depth() + len(self.again) + sum(map(len, self.key_waits.values()))
+        waiting = super().depth() + len(self.again) + len(self.first)
+        waiting += sum(map(len, self.key_waits.values())) + sum(map(len, self.held.values()))
         return waiting + (1 if self.current is not None else 0)
 
     def close(self, *, at_once: bool = False) -> None:
@@ -335,6 +368,10 @@ class AsyncReplica(Replica):
             for again in self.again:
                 self._drop(again.request, again.context, self._items(again.item))
             self.again.clear()
+            for request, context, item in (*self.first, *(entry for held in self.held.values() for entry in held)):
+                self._drop(request, context, self._items(item))
+            self.first.clear()
+            self.held.clear()
             for waits in self.key_waits.values():
                 for request, context, item, _ in waits:
                     self._drop(request, context, self._items(item))

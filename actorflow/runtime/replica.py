@@ -151,7 +151,7 @@ class Replica:
         if queue is None:
             queue = self.bulk[request] = deque()
             if request.bulk == MIXED:
-                self.quick = _moved(request, self.quick, queue)  # what came earlier stays before what comes now
+                self.quick = moved(request, self.quick, queue)  # what came earlier stays before what comes now
         elif queue[-1][2] is None and queue[-1][0] is context and len(queue[-1][1]) < BATCH:
             queue[-1][1].extend(items)
             return
@@ -326,8 +326,11 @@ class Replica:
         queue = self.bulk.pop(request, None) or deque()
         if not request.bulk:
             request.make_bulk(MIXED)
-            self.rest[:] = reversed(_moved(request, reversed(self.rest), queue))
-            self.quick = _moved(request, self.quick, queue)
+        if request.bulk == MIXED:
+            earlier: Queue = deque()  # what waits in the quick lane came after this, and before the queue
+            self.rest[:] = reversed(moved(request, reversed(self.rest), earlier))
+            self.quick = moved(request, self.quick, earlier)
+            queue.extendleft(reversed(earlier))
         queue.appendleft((context, items, generator))
         waiting = sum(len(each[1]) for each in queue)
         if request.crowded(waiting):
@@ -464,7 +467,7 @@ FAILURES = (Exception, asyncio.CancelledError, GeneratorExit)
 """What a plain handler may raise and only its item pays for; KeyboardInterrupt and SystemExit are for the program."""
 
 
-def _moved(request: Request, lane: Iterable[Any], queue: Queue) -> list[Any]:
+def moved(request: Request, lane: Iterable[Any], queue: Queue) -> list[Any]:
     """Move the envelopes of a request from a quick lane to the end of its queue; return the others."""
     others = []
     for envelope in lane:

@@ -45,7 +45,8 @@ class Details:
     folds: state by node number.   frames: return frames not yet passed.   activations: those suspended in `await`.
     children: open child requests.   actors: live actors by number.   timers: handles of timers not yet due.
     parked: replicas that hold back a generator of this request, with the items that wait behind it.
-    feeds: inputs that wait for room.   releases: callbacks for what ends with the request.
+    told: async actors of others that have been sent items.   feeds: inputs that wait for room.
+    releases: callbacks for what ends with the request.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class Details:
         "parked",
         "releases",
         "timers",
+        "told",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -79,6 +81,7 @@ class Details:
         self.parked: dict[Replica, int] = _NOTHING
         self.feeds: dict[asyncio.Future[None], None] = _NOTHING
         self.releases: dict[Callable[[], None], None] = _NOTHING
+        self.told: dict[Replica, None] = _NOTHING
 
     def own(self, name: str) -> dict[Any, Any]:
         """Return a table to put something in."""
@@ -248,8 +251,10 @@ class Request(msgspec.Struct, eq=False):
         """
         replies = self.replies
         unread = replies.unread if replies is not None else 0
-        if replies is not None and replies.streamed and unread > self.host.limits.replies_unread:
-            return True
+        if replies is not None and replies.streamed:
+            if unread > self.host.limits.replies_unread:
+                return True
+            unread = 0  # they wait for a reader, as items do for an operator
         parked = sum(self.details.parked.values()) if self.details is not None else 0
         return self.outstanding() - unread - parked - own > (limit or self.host.limits.items_ahead)
 
@@ -261,9 +266,13 @@ class Request(msgspec.Struct, eq=False):
             await waiting
 
     def has_committed(self) -> bool:
-        """Return whether an activation of this request, or of a child that is still open, has committed."""
-        if not self.committed and self.details is not None:
-            self.committed = any(child.has_committed() for child in self.details.children)
+        """Return whether an activation of this request, or of one below it that is still open, has committed."""
+        todo = [self]
+        while todo and not self.committed:
+            request = todo.pop()
+            self.committed = request.committed
+            if request.details is not None:
+                todo.extend(request.details.children)
         return self.committed
 
     # -- replies

@@ -49,10 +49,15 @@ class Worker:
         self._awaited: Any = None
         self._wake = host.loop.create_future()
         self.context = contextvars.copy_context()
-        self.task: asyncio.Task[None] = host.loop.create_task(
+        self.task = self._make_task()
+
+    def _make_task(self) -> asyncio.Task[None]:
+        replica = self.replica
+        task = replica.host.loop.create_task(
             self._main(), name=f"{replica.stream.name}/{replica.name}", context=self.context
         )
-        host.workers[self.task] = self
+        replica.host.workers[task] = self
+        return task
 
     def start(self, request: Request, context: Context | None, item: Any, again: Again | None = None) -> None:
         """Begin an activation and take its first step at once."""
@@ -106,6 +111,11 @@ class Worker:
         if result is _SUSPENDED:
             self._coroutine = coroutine
             self.activation.request.more().own("activations")[self.activation] = None
+            if not self._started and self.task.cancelling():
+                # cancelled by the handler itself before the task has begun: that one will never run
+                self.replica.host.workers.pop(self.task, None)
+                self.task = self._make_task()
+                self._stop = True
             self._wake.set_result(None)
             if self._stop or self.activation.request.state:
                 self.cancel()

@@ -89,11 +89,6 @@ def test_rare_time_outs_leave_no_tables_behind_when_they_are_discarded() -> None
     assert len(deadlines._tables) <= 17
 
 
-@pytest.mark.xfail(
-    reason="due() leaves the empty table of each time-out behind: every request that expires with a time-out of its "
-    "own leaks one, and each later due() walks them all",
-    strict=True,
-)
 def test_rare_time_outs_leave_no_tables_behind_when_they_come_due() -> None:
     deadlines: Deadlines[int] = Deadlines()
     for key in range(1000):
@@ -104,10 +99,6 @@ def test_rare_time_outs_leave_no_tables_behind_when_they_come_due() -> None:
     assert len(deadlines._tables) <= 17
 
 
-@pytest.mark.xfail(
-    reason="due() looks for each ended key in every table: n keys with n time-outs cost n² (6000: 2.6 s of the loop)",
-    strict=True,
-)
 def test_many_keys_with_time_outs_of_their_own_come_due_in_linear_time() -> None:
     deadlines: Deadlines[int] = Deadlines()
     for key in range(2000):
@@ -119,11 +110,6 @@ def test_many_keys_with_time_outs_of_their_own_come_due_in_linear_time() -> None
     assert time.process_time() - begun_s < 0.1
 
 
-@pytest.mark.xfail(
-    reason="a key that is added again under the same time-out keeps its place in the table with a later deadline, and "
-    "hides the earlier ones behind it: pop it before it is put",
-    strict=True,
-)
 def test_a_key_that_is_added_again_does_not_delay_the_others() -> None:
     deadlines: Deadlines[str] = Deadlines()
     deadlines.add("a", 5.0, 0.0)

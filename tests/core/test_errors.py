@@ -156,11 +156,6 @@ def test_an_error_arrives_as_what_it_was(
         assert getattr(received, name) == getattr(sent, name), name
 
 
-@pytest.mark.xfail(
-    reason="to_wire leaves out flags that are False, so a class whose default is True arrives as retryable: a client "
-    "would repeat what has committed. Send a flag whenever it differs from the class",
-    strict=True,
-)
 @pytest.mark.parametrize("kind", [HostStoppingError, TooManyRequestsError])
 def test_an_error_that_is_not_retryable_after_all_arrives_as_such(kind: type[ActorflowError]) -> None:
     sent = kind("an activation has committed", retryable=False)
@@ -168,7 +163,6 @@ def test_an_error_that_is_not_retryable_after_all_arrives_as_such(kind: type[Act
     assert from_wire(sent.to_wire()).retryable is False
 
 
-@pytest.mark.xfail(reason="from_wire builds the head of a TopologyError's message a second time", strict=True)
 def test_a_topology_error_arrives_with_the_same_message_and_faults() -> None:
     sent = TopologyError(["s/a: one", "s/b: two"])
 
@@ -177,7 +171,6 @@ def test_a_topology_error_arrives_with_the_same_message_and_faults() -> None:
     assert received.message == sent.message
 
 
-@pytest.mark.xfail(reason="`circle` is not among the fields that to_wire sends", strict=True)
 def test_a_call_cycle_error_arrives_with_its_circle() -> None:
     received = from_wire(CallCycleError("a waits for b", circle=("a", "b")).to_wire())
 
@@ -246,11 +239,6 @@ def test_what_cannot_be_combined_is_still_an_activation_error_that_names_it(caus
     assert str(error) == "s/op failed"
 
 
-@pytest.mark.xfail(
-    reason="to_wire names only the class of the cause, so `except ActivationError` catches a CodecError that an "
-    "operator raised on this host and not the same one from another",
-    strict=True,
-)
 @pytest.mark.parametrize("cause", [CodecError("x"), RequestError("x"), TooManyRequestsError("x")])
 def test_an_actorflow_error_that_an_operator_raised_arrives_as_an_activation_error_too(cause: Exception) -> None:
     received = from_wire(activation_error(cause, "s/op failed").to_wire())
@@ -268,11 +256,6 @@ def test_raising_the_same_class_again_makes_no_new_class() -> None:
     assert type(activation_error(OutOfStock(1), "a")) is type(activation_error(OutOfStock(2), "b"))
 
 
-@pytest.mark.xfail(
-    reason="only __dict__ and args are taken over: slots, and what C keeps (errno, value, name …), are lost. Copy the "
-    "member and getset descriptors of the cause's classes",
-    strict=True,
-)
 @pytest.mark.parametrize(
     ("cause", "attribute"),
     [(OSError(2, "no", "f"), "errno"), (OSError(2, "no", "f"), "filename"), (StopIteration(3), "value"),
@@ -285,11 +268,6 @@ def test_attributes_of_the_cause_outside_its_dict_can_be_read(cause: Exception, 
     assert getattr(error, attribute, None) == getattr(cause, attribute)
 
 
-@pytest.mark.xfail(
-    reason="activation_error raises: str() of the cause, __init_subclass__ in _combine, and setattr on a frozen "
-    "dataclass exception with a field named as one of ours are not guarded",
-    strict=True,
-)
 @pytest.mark.parametrize(
     "cause", [RaisingStr("x"), Final("x"), FrozenItem("tea")], ids=lambda cause: type(cause).__name__
 )

@@ -475,11 +475,6 @@ def test_only_an_incarnation_with_a_count_is_missed() -> None:
     assert not progress.lost("b#1")
 
 
-@pytest.mark.xfail(
-    reason="apply() files what a host produced for home under `remote`, where home's own consumption never meets it: "
-    "Progress must know its own incarnation and add such changes to `counts`",
-    strict=True,
-)
 def test_what_a_remote_host_produces_for_home_is_settled_by_homes_consumption() -> None:
     progress = Progress(Regions(1, [], []))
     progress.apply({(0, "a"): 1})

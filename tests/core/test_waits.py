@@ -123,11 +123,6 @@ def test_a_ring_of_a_thousand_is_found_in_order() -> None:
     assert ring == list(range(1000))
 
 
-@pytest.mark.xfail(
-    reason="_stuck sweeps all waiters once per freed one: a chain of n costs n² (4000 waiters: 10 s; call_depth allows "
-    "10,000). Free them from a worklist over the reversed needs instead",
-    strict=True,
-)
 def test_a_long_chain_of_waiters_is_answered_in_linear_time() -> None:
     begun_s = time.process_time()
 
@@ -136,9 +131,5 @@ def test_a_long_chain_of_waiters_is_answered_in_linear_time() -> None:
     assert time.process_time() - begun_s < 0.05
 
 
-@pytest.mark.xfail(
-    reason="a need without providers makes its waiter stuck and leaves find_circle with a bare StopIteration",
-    strict=True,
-)
 def test_a_need_that_nobody_can_meet_is_not_a_circle() -> None:
     assert find_circle("a", lambda _: [[]]) is None

@@ -297,10 +297,6 @@ def test_key_spaces_are_compared_between_streams() -> None:
 # Found wanting
 
 
-@pytest.mark.xfail(
-    reason="_shape reads step.operator.on_error before _operator has looked whether it is an Operator: AttributeError",
-    strict=True,
-)
 @pytest.mark.parametrize("operator", [takes_number, 5, None], ids=repr)
 def test_what_is_no_operator_is_refused_by_name(operator: Any) -> None:
     found = faults(lambda s: s.then(operator))
@@ -309,16 +305,10 @@ def test_what_is_no_operator_is_refused_by_name(operator: Any) -> None:
     assert "takes a subclass of Operator" in found[0]
 
 
-@pytest.mark.xfail(
-    reason="the output name 'errors' of a route is taken for an error edge: only the edges of a Then are", strict=True
-)
 def test_a_route_may_have_an_output_named_errors() -> None:
     assert faults(lambda s: s.route(str, "good", "errors")) == []
 
 
-@pytest.mark.xfail(
-    reason="_types hands what an operator makes along its error edge, too; there the type is ItemFailure", strict=True
-)
 def test_what_follows_an_error_edge_receives_failures() -> None:
     def build(stream: Stream[Any, Any]) -> None:
         stream.map(takes_number).then(AddOne, on_error="edge").errors.map(describe)
@@ -330,22 +320,18 @@ def test_what_follows_an_error_edge_receives_failures() -> None:
     assert faults(build) == []
 
 
-@pytest.mark.xfail(reason="a type as predicate, filter(bool), counts as a step of unknown result", strict=True)
 def test_a_filter_by_a_type_keeps_the_declared_type_of_the_items() -> None:
     assert len(faults(lambda s: s.map(takes_number).filter(bool).map(takes_text))) == 1
 
 
-@pytest.mark.xfail(reason="_fits refuses two protocols of which neither is a subclass of the other", strict=True)
 def test_a_value_may_be_of_two_abstract_types_at_once() -> None:
     assert faults(lambda s: s.map(makes_iterable).map(takes_sized)) == []
 
 
-@pytest.mark.xfail(reason="`Any in {given, taken}` hashes the annotations, and some cannot be hashed", strict=True)
 def test_an_annotation_that_cannot_be_hashed_does_not_break_the_check() -> None:
     assert faults(lambda s: s.map(takes_number), request_type=Annotated[int, {"unit": "m"}]) == []
 
 
-@pytest.mark.xfail(reason="not checked; `step.concurrency or kind.concurrency` takes 0 for 'not given'", strict=True)
 @pytest.mark.parametrize(
     "build",
     [
@@ -362,7 +348,6 @@ def test_numbers_and_words_out_of_range_are_refused(build: Any) -> None:
     assert len(faults(build)) == 1
 
 
-@pytest.mark.xfail(reason="the on_error of a stream is not checked, and 'edge' there fails at run time", strict=True)
 @pytest.mark.parametrize("word", ["explode", "edge"])
 def test_the_on_error_of_a_stream_is_checked_like_that_of_an_operator(word: Any) -> None:
     assert faults(lambda s: s.then(Sync), on_error=word) != []

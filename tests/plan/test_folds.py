@@ -365,11 +365,6 @@ def stops_at_one(item: int) -> int:
     return item
 
 
-@pytest.mark.xfail(
-    reason="Counter.update(map(key, items)) takes a key function's StopIteration for the end: it and all after it "
-    "in the batch vanish without an error",
-    strict=True,
-)
 def test_a_key_function_that_raises_stop_iteration_loses_no_item_of_a_count() -> None:
     out, failed = gathered(keyed(folds.CountKeyed(), stops_at_one), [[0, 1, 2]])
 
@@ -384,11 +379,6 @@ def test_a_key_function_that_raises_stop_iteration_is_an_error_of_that_item(fold
     assert failed == [1]
 
 
-@pytest.mark.xfail(
-    reason="Top.add compares items inside add() but overrides the add() that makes a Partial: beyond 4*count+1024 "
-    "items a raising `by` escapes as itself, with fewer it fails at the end",
-    strict=True,
-)
 def test_a_key_of_top_that_raises_is_a_partial() -> None:
     fold = folds.Top(1, lambda item: 1 // item, reverse=True)
 
@@ -396,10 +386,6 @@ def test_a_key_of_top_that_raises_is_a_partial() -> None:
         fold.add(fold.begin(), [0] * 2000)
 
 
-@pytest.mark.xfail(
-    reason="ReduceTotal.take asks an empty batch for its first item: Partial(-1), an item that does not exist",
-    strict=True,
-)
 def test_an_empty_batch_changes_nothing_of_a_reduce() -> None:
     fold = folds.ReduceTotal(left)
     state = fold.begin()

@@ -255,7 +255,6 @@ def test_names_are_unique_and_numbers_count_the_steps(names: list[str]) -> None:
         assert each.name.startswith(name)
 
 
-@pytest.mark.xfail(reason="topology() names the last step 'reply' without looking who else has that name", strict=True)
 def test_a_function_named_reply_does_not_share_the_name_of_the_reply() -> None:
     steps = stream().map(str, name="reply").topology.steps
 
