@@ -34,6 +34,7 @@ from actorflow.address import Address
 from actorflow.errors import ActorflowError, CodecError, from_wire, summary
 
 OBJECT, TUPLE, SET, FROZENSET, BIG_INTEGER, ADDRESS, ERROR, MAP, SCALAR = range(1, 10)
+TIMESTAMP = -1  # MessagePack's own; a datetime of ours is a SCALAR, which keeps its zone
 
 DIGITS_MAX = 4_300
 """Digits of a number from outside: as many as Python itself reads from text."""
@@ -340,37 +341,38 @@ class _Outside:
         self._ext = ext
 
     def value(self, raw: Any, level: int) -> Any:
-        """Return the value of anything; `level` containers are around it."""
+        """Return the value of anything; `level` containers are around it. One call per container, none per scalar."""
         kind = type(raw)
-        if kind in _KEYS:
-            return raw
-        if kind is list or kind is dict:
-            return self._container(raw, level)
-        if not self._ext:
-            code = raw.code if kind is msgspec.msgpack.Ext else -1
-            raise CodecError(f"extension type {code} is not allowed here")
-        return self._opened(raw.code, raw.data, level) if kind is msgspec.msgpack.Ext else raw
-
-    def _container(self, raw: Any, level: int) -> Any:
-        self._check(level)
-        if type(raw) is list:
+        if kind is list:
+            if level >= self._nesting_depth:
+                raise self._too_deep()
             if _KEYS.issuperset(map(type, raw)):
                 return raw
-            return [part if type(part) in _KEYS else self.value(part, level + 1) for part in raw]
-        if type(raw) is not dict:
-            raise CodecError(f"an extension holds an array or a map, not {summary(raw)}")
-        if not _KEYS.issuperset(map(type, raw)):
-            raise CodecError("a map has keys that are no scalars")
-        if _KEYS.issuperset(map(type, raw.values())):
-            return raw
-        return {key: part if type(part) in _KEYS else self.value(part, level + 1) for key, part in raw.items()}
+            level += 1
+            return [part if type(part) in _KEYS else self.value(part, level) for part in raw]
+        if kind is dict:
+            if level >= self._nesting_depth:
+                raise self._too_deep()
+            if not _KEYS.issuperset(map(type, raw)):
+                raise CodecError("a map has keys that are no scalars")
+            if _KEYS.issuperset(map(type, raw.values())):
+                return raw
+            level += 1
+            return {key: part if type(part) in _KEYS else self.value(part, level) for key, part in raw.items()}
+        return raw if kind in _KEYS else self._extension(raw, level)
 
-    def _opened(self, code: int, data: bytes, level: int) -> Any:
+    def _extension(self, raw: Any, level: int) -> Any:
         """Return what an extension stands for: one level, together with the container that is its content."""
+        code = raw.code if type(raw) is msgspec.msgpack.Ext else TIMESTAMP
+        if not self._ext:
+            raise CodecError(f"extension type {code} is not allowed here")
+        if code == TIMESTAMP:
+            return raw
         if code == BIG_INTEGER:
-            return _bounded_integer(data)
-        self._check(level)
-        content = _unpacked(data)
+            return _bounded_integer(raw.data)
+        if level >= self._nesting_depth:
+            raise self._too_deep()
+        content = _unpacked(raw.data)
         if code == MAP:
             pairs = [(self.value(key, level + 1), self.value(part, level + 1)) for key, part in content]
             _check_hashes([key for key, _ in pairs])
@@ -379,14 +381,15 @@ class _Outside:
             name, fields = content
             kind = _known_type(name)
             return _constructed(kind, self.value(fields, level if type(fields) is dict else level + 1))
-        content = self._container(content, level)
+        if type(content) not in {list, dict}:  # above all no extension: each layer is a level
+            raise CodecError(f"extension type {code} holds an array or a map, not {summary(content)}")
+        content = self.value(content, level)
         if code in {SET, FROZENSET}:
             _check_hashes(content)
         return _bounded(_simple(code, content))
 
-    def _check(self, level: int) -> None:
-        if level >= self._nesting_depth:
-            raise CodecError(f"values nest deeper than {self._nesting_depth} levels")
+    def _too_deep(self) -> CodecError:
+        return CodecError(f"values nest deeper than {self._nesting_depth} levels")
 
 
 def _bounded_integer(data: bytes) -> int:

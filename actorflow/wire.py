@@ -84,9 +84,18 @@ def unpack(data: bytes, *, nesting_depth: int, from_client: bool) -> list[list[A
         if type(frame) is not list or not frame or type(frame[0]) is not int or not low <= frame[0] <= high:
             raise ProtocolError(f"not a frame: {summary(frame)}")
         shape = _SHAPES[frame[0]]
-        if len(frame) != len(shape) + 1 or not all(map(isinstance, frame[1:], shape)):
+        if not _fits(frame[1:], shape):
             raise ProtocolError(f"a frame of kind {frame[0]} has {len(shape)} fields of set types: {summary(frame)}")
     return frames
+
+
+def _fits(fields: list[Any], shape: tuple[Any, ...]) -> bool:
+    """Return whether fields are of the types of a shape; a truth value, which Python counts as an int, is no number."""
+    if len(fields) != len(shape) or not all(map(isinstance, fields, shape)):
+        return False
+    return bool not in map(type, fields) or all(
+        expected is object for field, expected in zip(fields, shape, strict=True) if type(field) is bool
+    )
 
 
 class Outbox:

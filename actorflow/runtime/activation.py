@@ -37,6 +37,10 @@ class Cancellable(Protocol):
         """Cancel what the activation awaits."""
 
 
+RECORDED_MAX = 10_000
+"""Answers that one activation keeps in case it is run again."""
+
+
 class Ask:
     """Where the answer of an `ask` goes."""
 
@@ -103,10 +107,10 @@ def tell_into(effects: list[tuple[Any, Any]]) -> Callable[[Address, Any], None]:
 class Answer:
     """What a child request of an activation answered, kept in case the activation is run again."""
 
-    __slots__ = ("item", "stream", "used", "value")
+    __slots__ = ("asked", "item", "used", "value")
 
-    def __init__(self, stream: str | Address, item: Any, value: Any) -> None:
-        self.stream = stream
+    def __init__(self, asked: str | Address, item: Any, value: Any) -> None:
+        self.asked = asked
         self.item = item
         self.value = value
         self.used = True
@@ -208,10 +212,8 @@ class Activation:
         return deferred
 
     async def call(self, stream: str, item: Any) -> Any:
-        for answer in self.recorded:
-            if not answer.used and answer.stream == stream and answer.item == item:
-                answer.used = True
-                return answer.value
+        if self.reruns and (answer := self._recall(stream, item)) is not None:
+            return answer.value
         wiring = self.host.stream(stream)
         child = self.host.call(self, wiring, wiring.checked(item))
         if child.state == RUNNING:
@@ -227,17 +229,15 @@ class Activation:
         if child.error is not None:
             raise child.error
         value = child.answer_value()
-        self.recorded.append(Answer(stream, item, value))
+        self._record(stream, item, value)
         return value
 
     async def ask(self, address: Address, item: Any) -> Any:
         replica = self.host.actor(address)
         if replica is None:
             raise self.host.gone(address, [item], self.request)
-        for answer in self.recorded:
-            if not answer.used and answer.stream == address and answer.item == item:
-                answer.used = True
-                return answer.value
+        if self.reruns and (answer := self._recall(address, item)) is not None:
+            return answer.value
         host, ask = self.host, Ask(self, replica)
         if host.strict:
             item = codec.handed_over(item)
@@ -259,8 +259,21 @@ class Activation:
                 ask.forget()
         if ask.error is not None:
             raise ask.error
-        self.recorded.append(Answer(address, item, ask.value))
+        self._record(address, item, ask.value)
         return ask.value
+
+    def _recall(self, asked: str | Address, item: Any) -> Answer | None:
+        """Return the answer that an earlier run of this activation received for the same question."""
+        for answer in self.recorded:
+            if not answer.used and answer.asked == asked and answer.item == item:
+                answer.used = True
+                return answer
+        return None
+
+    def _record(self, asked: str | Address, item: Any, value: Any) -> None:
+        """Keep an answer in case this is run again; one that asks without end is not, so that it need not be kept."""
+        if len(self.recorded) < RECORDED_MAX:
+            self.recorded.append(Answer(asked, item, value))
 
     def check_replay(self) -> None:
         """Refuse a re-run that did not ask for what its first run was answered.
@@ -270,7 +283,7 @@ class Activation:
         for answer in self.recorded:
             if not answer.used:
                 raise ReplayError(
-                    f"{self.replica.name} was run again and did not call {answer.stream} with {summary(answer.item)} "
+                    f"{self.replica.name} was run again and did not ask {answer.asked} for {summary(answer.item)} "
                     "as its first run did: what it asks must follow from its item",
                     stream=self.replica.stream.name,
                     operator=self.replica.name,
@@ -317,7 +330,7 @@ class Activation:
         """Roll back and run again later. Return False when that was done too often, or the request has ended."""
         if self.rerun:
             return True  # it is on its way already
-        if self.worker is None or self.reruns >= self.host.limits.reruns:
+        if self.worker is None or self.reruns >= self.host.limits.reruns or len(self.recorded) >= RECORDED_MAX:
             return False
         self.rerun = True
         self.worker.cancel()

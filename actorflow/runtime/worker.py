@@ -32,8 +32,8 @@ class Worker:
     """One place for an async activation: its own task, its own view of the operator, its own activation object."""
 
     __slots__ = (
-        "_awaited", "_coroutine", "_retired", "_started", "_stop", "_wake", "activation", "context", "key", "op",
-        "replica", "stepping", "task",
+        "_awaited", "_base", "_coroutine", "_retired", "_started", "_stop", "_wake", "activation", "context", "key",
+        "op", "replica", "stepping", "task",
     )  # fmt: skip
 
     def __init__(self, replica: AsyncReplica) -> None:
@@ -48,7 +48,8 @@ class Worker:
         self._coroutine: Coroutine[Any, Any, Any] | None = None
         self._awaited: Any = None
         self._wake = host.loop.create_future()
-        self.context = contextvars.copy_context()
+        self._base = contextvars.copy_context()
+        self.context = self._base.copy()
         self.task = self._make_task()
 
     def _make_task(self) -> asyncio.Task[None]:
@@ -165,6 +166,11 @@ class Worker:
             if retiring and self.replica.host.stopping:
                 self.replica.host.workers.pop(self.task, None)
                 raise asyncio.CancelledError
+
+    @property
+    def is_clean(self) -> bool:
+        """Return whether the next activation may run here: none has left a context variable set."""
+        return self.context == self._base  # the same root, in most cases: one comparison of pointers
 
     def retire(self) -> None:
         """End the task of a worker that has nothing to do."""

@@ -325,14 +325,13 @@ def test_an_extension_with_wrong_contents_is_a_codec_error(data: bytes) -> None:
             read(data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from([1, 2, 3, 4, 6, 7, 8, 9]), SMALL | st.tuples(st.sampled_from(sorted(codec._SCALAR_NAMES)), SMALL)
 )
 def test_extensions_with_any_contents_raise_nothing_unexpected(code: int, content: Any) -> None:
-    known = (CodecError, LookupError, AttributeError, ArithmeticError)  # all but CodecError: see the test above
     for read in decoders():
-        with contextlib.suppress(*known):
+        with contextlib.suppress(CodecError):
             read(extension(code, content))
 
 
@@ -379,14 +378,49 @@ def test_a_fraction_bomb_ends_soon() -> None:
     assert time.process_time() - begun_s < 0.02
 
 
-def test_a_set_of_integers_that_hash_alike_is_decoded_in_linear_time() -> None:
-    prime = (1 << 61) - 1
-    data = encode({prime * factor for factor in range(1 << 4, 3000)})
+def same_hash(count: int) -> list[int]:
+    return [((1 << 61) - 1) * factor for factor in range(16, 16 + count)]
+
+
+@pytest.mark.parametrize("kind", [codec.SET, codec.FROZENSET, codec.MAP])
+def test_many_keys_that_hash_alike_are_refused_before_they_cost_their_square(kind: int) -> None:
+    keys = [codec._tagged(each) for each in same_hash(3000)]
+    content = msgspec.msgpack.encode([[key, 1] for key in keys] if kind == codec.MAP else keys)
     begun_s = time.process_time()
 
-    decode_untrusted(data, nesting_depth=64)
+    with pytest.raises(CodecError, match="same hash"):
+        decode_untrusted(extension(kind, content), nesting_depth=64)
 
-    assert time.process_time() - begun_s < 0.03
+    assert time.process_time() - begun_s < 0.1
+
+
+def test_a_few_keys_that_hash_alike_and_many_that_do_not_arrive() -> None:
+    value = {*same_hash(60), *range(1 << 64, (1 << 64) + 3000), *map(str, range(3000))}
+
+    assert decode_untrusted(encode([value, dict.fromkeys(value)]), nesting_depth=9) == [value, dict.fromkeys(value)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        extension(codec.BIG_INTEGER, b"0x" + b"f" * 3500),
+        extension(codec.SCALAR, ["Decimal", "9" * 4400]),
+        extension(codec.SCALAR, ["Decimal", "1e999999"]),
+        extension(codec.SCALAR, ["Decimal", "-1e-999999"]),
+        extension(codec.SCALAR, ["Fraction", ["1e1000000", None]]),
+        extension(codec.SCALAR, ["Fraction", ["1e1000000"]]),
+    ],
+    ids=["integer", "digits", "exponent", "negative-exponent", "fraction-of-text", "fraction-of-one-text"],
+)
+def test_a_number_that_fills_the_memory_is_refused_from_outside(data: bytes) -> None:
+    with pytest.raises(CodecError):
+        decode_untrusted(data, nesting_depth=9)
+
+
+def test_the_largest_numbers_that_python_prints_arrive_from_outside() -> None:
+    value = [1 << 13_900, -(1 << 13_900), decimal.Decimal("9" * 4300), decimal.Decimal("1e6176"), decimal.Decimal("NaN")]
+
+    assert str(decode_untrusted(encode(value), nesting_depth=9)) == str(value)
 
 
 # Limits from outside

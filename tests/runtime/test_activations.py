@@ -322,10 +322,6 @@ def test_dead_letters_are_replayed_as_requests_of_their_own_and_bounded(play):
     assert [letter["item"] for letter in left] == ["4", "2"]
 
 
-@pytest.mark.xfail(
-    reason="the node of an actor has no replicas: ZeroDivisionError in OperatorNode.receive",
-    strict=True,
-)
 def test_the_dead_letter_of_an_actor_is_refused_with_a_typed_error_or_replayed(play):
     app = App("t")
 
@@ -430,7 +426,6 @@ def test_the_tools_of_asyncio_work_in_an_operator(play):
         False,
         pytest.param(
             True,
-            marks=pytest.mark.xfail(reason="a worker's task that is cancelled before it began never runs", strict=True),
         ),
     ],
 )
@@ -458,7 +453,6 @@ def test_an_activation_that_cancels_its_own_task_ends_and_harms_no_other(play, a
     assert ended_s < 5
 
 
-@pytest.mark.xfail(reason="a worker runs all its activations in one context", strict=True)
 def test_context_variables_of_one_activation_are_not_seen_by_the_next(play):
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
     app = App("t")
@@ -520,7 +514,7 @@ def test_interleaved_activations_keep_their_own_request_and_output(play, seed):
     "key",
     [
         "number",
-        pytest.param("none", marks=pytest.mark.xfail(reason="a key of None is taken for no key", strict=True)),
+        pytest.param("none"),
     ],
 )
 @pytest.mark.parametrize("seed", range(20))
@@ -583,10 +577,6 @@ def test_a_generator_hands_on_batch_by_batch(play, early):
     assert max(ahead) <= 20
 
 
-@pytest.mark.xfail(
-    reason="the worker of an actor that was closed while it worked becomes idle and is never retired: a task leaks",
-    strict=True,
-)
 def test_an_async_worker_that_has_nothing_to_do_is_given_back(play):
     app = App("t")
 

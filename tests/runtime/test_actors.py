@@ -118,7 +118,6 @@ def test_a_gone_actor_is_named_to_whoever_asks_it(play):
     assert play(app, main) < 1
 
 
-@pytest.mark.xfail(reason="close(at_once) drops asks of other requests without answering them", strict=True)
 @pytest.mark.parametrize("busy", [False, True])
 def test_an_ask_of_an_actor_whose_request_ends_is_told_so(play, busy):
     app = App("t")
@@ -159,7 +158,6 @@ def test_an_ask_of_an_actor_whose_request_ends_is_told_so(play, busy):
     assert ended_s == pytest.approx(2.0, abs=0.1)
 
 
-@pytest.mark.xfail(reason="_drop takes the last item of a running request without settling it", strict=True)
 def test_an_item_told_to_an_actor_that_ends_with_its_request_does_not_hang_the_teller(play):
     app = App("t")
     known: list[Any] = []

@@ -57,7 +57,6 @@ def test_a_stream_that_calls_itself_is_named(play, seed):
     assert "b/second" in str(error)
 
 
-@pytest.mark.xfail(reason="children of a call step are seen neither by needs_of nor by _look_for_circle", strict=True)
 def test_a_circle_through_a_call_step_is_named(play):
     app = App("t")
     app.stream("a", int).then(Calls, "b")
@@ -76,7 +75,6 @@ def test_a_circle_through_a_later_operator_of_the_called_stream_is_named(play):
     assert "a/Calls" in str(caught(play, app))
 
 
-@pytest.mark.xfail(reason="Request.at remembers the last replica only", strict=True)
 def test_a_circle_is_found_when_the_called_stream_has_other_work_too(play):
     app = App("t")
     app.stream("a", int).then(Calls, "b")
@@ -87,7 +85,6 @@ def test_a_circle_is_found_when_the_called_stream_has_other_work_too(play):
     assert "a/Calls" in str(caught(play, app))
 
 
-@pytest.mark.xfail(reason="an item that begins to wait for a key is not looked at", strict=True)
 def test_a_circle_through_a_key_is_named(play):
     app = App("t")
     app.stream("a", int).key_by().then(Calls, "b", concurrency=4)
@@ -96,7 +93,6 @@ def test_a_circle_through_a_key_is_named(play):
     assert "a/Calls" in str(caught(play, app))
 
 
-@pytest.mark.xfail(reason="AsyncReplica.tell looks for no circle", strict=True)
 def test_an_actor_that_waits_for_a_stream_that_tells_it_is_a_circle(play):
     app = App("t")
 
@@ -143,7 +139,7 @@ def test_actors_that_ask_each_other_are_a_circle(play):
 
 @pytest.mark.parametrize(
     "keyed",
-    [False, pytest.param(True, marks=pytest.mark.xfail(reason="waiting for a key is not looked at", strict=True))],
+    [False, pytest.param(True)],
 )
 def test_two_requests_that_wait_for_each_other_both_answer(play, keyed):
     for seed in range(20):
@@ -219,10 +215,6 @@ def test_recursion_is_no_circle_where_there_is_room_for_it(play):
     assert play(app, main) == 55
 
 
-@pytest.mark.xfail(
-    reason="_pieces takes Request.at for the place of an item that has left it: false alarms re-run bystanders",
-    strict=True,
-)
 def test_what_ends_by_itself_is_no_circle(play):
     app = App("t")
 
@@ -314,7 +306,6 @@ def test_a_rerun_receives_the_answers_of_its_first_run(play):
     assert made == ["x", "x"]
 
 
-@pytest.mark.xfail(reason="answers of asks are not recorded", strict=True)
 def test_a_rerun_does_not_ask_an_actor_again(play):
     app = App("t")
     counted: list[Any] = []
@@ -355,7 +346,6 @@ def test_a_rerun_does_not_ask_an_actor_again(play):
     assert counted == ["once"]
 
 
-@pytest.mark.xfail(reason="what was handed on is not numbered, so a re-run hands it on again", strict=True)
 def test_a_rerun_does_not_repeat_what_an_async_generator_has_handed_on(play):
     app = App("t")
 

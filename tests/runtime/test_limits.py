@@ -152,7 +152,6 @@ def test_a_slow_reader_bounds_what_is_made_for_it(play):
     assert [first, *rest] == list(range(5000))
 
 
-@pytest.mark.xfail(reason="Limits.replies_unread is read nowhere", strict=True)
 def test_replies_unread_bounds_what_is_made_for_a_slow_reader(play):
     app = App("t", limits=Limits(replies_unread=50, batch_items=10))
     made: list[int] = []
@@ -201,10 +200,6 @@ def test_an_input_waits_for_a_slow_stream(play):
     assert max(taken) <= 25
 
 
-@pytest.mark.xfail(
-    reason="items that wait behind a parked generator count as outstanding, so it never has room",
-    strict=True,
-)
 @pytest.mark.parametrize("operator", [Many, ManyLater])
 def test_a_generator_that_is_given_more_than_the_items_ahead_is_not_parked_for_ever(play, operator):
     app = App("t", limits=Limits(items_ahead=100, batch_items=10))
@@ -216,10 +211,6 @@ def test_a_generator_that_is_given_more_than_the_items_ahead_is_not_parked_for_e
     assert play(app, main) == 150 * 20
 
 
-@pytest.mark.xfail(
-    reason="items that wait behind a parked generator count as outstanding, so it never has room",
-    strict=True,
-)
 def test_with_the_default_limits_a_generator_goes_on_behind_many_items(play):
     app = App("t")
 
@@ -235,10 +226,6 @@ def test_with_the_default_limits_a_generator_goes_on_behind_many_items(play):
     assert play(app, main) == 1000 + 19_999
 
 
-@pytest.mark.xfail(
-    reason="unread replies that nobody reads before the end keep the request crowded for ever",
-    strict=True,
-)
 @pytest.mark.parametrize("how", ["request", "call", "step"])
 def test_a_large_answer_of_many_replies_arrives_without_a_reader(play, how):
     app = App("t")
@@ -262,7 +249,6 @@ def test_a_large_answer_of_many_replies_arrives_without_a_reader(play, how):
     assert play(app, main) == 20_000
 
 
-@pytest.mark.xfail(reason="Replica.put does not look at mailbox_envelopes", strict=True)
 def test_a_mailbox_that_is_full_refuses(play):
     app = App("t")
     app.stream("s", int).then(Sleep, mailbox_envelopes=5)
@@ -347,7 +333,6 @@ def test_open_children_are_limited(play):
     assert wider.overloaded
 
 
-@pytest.mark.xfail(reason="children_per_request counts the children of one request, not of its root", strict=True)
 def test_open_children_are_counted_at_the_root(play):
     app = App("t", limits=Limits(children_per_request=10))
 

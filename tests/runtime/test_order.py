@@ -15,11 +15,9 @@ SEEDS = pytest.mark.parametrize("seed", range(20))
 
 SPLIT = pytest.param(
     Limits(),
-    marks=pytest.mark.xfail(reason="_yield_turn takes a split envelope for nothing: length_hint(chain)", strict=True),
 )
 PARKED = pytest.param(
     Limits(items_ahead=20, batch_items=8),
-    marks=pytest.mark.xfail(reason="items behind a parked generator count as outstanding", strict=True),
 )
 
 
@@ -91,11 +89,6 @@ def test_long_generators_started_by_single_envelopes_keep_their_order(play, seed
     assert play(app, main, seed=seed) == [(i, n) for i in range(4) for n in range(1000)]
 
 
-@pytest.mark.xfail(
-    reason="length_hint of an itertools.chain is 0: _yield_turn takes a split envelope for nothing, and the "
-    "replica sleeps",
-    strict=True,
-)
 def test_tells_keep_their_order_beside_a_flood(play):
     for seed in range(20):
         app = App("t")
@@ -153,7 +146,7 @@ def test_an_actor_told_by_one_sender_in_several_activations_hears_them_in_order(
 
 @pytest.mark.parametrize(
     "keyed",
-    [False, pytest.param(True, marks=pytest.mark.xfail(reason="a re-run does not keep its key", strict=True))],
+    [False, pytest.param(True)],
 )
 def test_order_survives_a_restart_in_the_middle(play, keyed):
     for seed in range(20):
@@ -195,7 +188,7 @@ def test_order_survives_a_restart_in_the_middle(play, keyed):
 
 @pytest.mark.parametrize(
     "waits",
-    [False, pytest.param(True, marks=pytest.mark.xfail(reason="an envelope of 512 is worked off first", strict=True))],
+    [False, pytest.param(True)],
 )
 def test_a_single_item_beside_a_flood_is_not_starved(play, waits):
     app = App("t")
@@ -226,7 +219,6 @@ def test_a_single_item_beside_a_flood_is_not_starved(play, waits):
     assert play(app, main) < 0.1
 
 
-@pytest.mark.xfail(reason="an async generator waits for room while it holds the replica", strict=True)
 def test_a_slow_reader_does_not_stop_the_others_at_its_operator(play):
     app = App("t", limits=Limits(items_ahead=10))
 

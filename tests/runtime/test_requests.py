@@ -68,11 +68,7 @@ async def read(replies: Any) -> tuple[list[Any], BaseException | None]:
 
 
 def _unusual(shape: str, kind: type[BaseException]) -> Any:
-    fine = shape in {"async", "late"} or (shape == "generator" and kind is StopIteration)
-    reason = "`except Exception` lets it pass: the request hangs, its replica is stuck for ever"
-    if kind is StopIteration:
-        reason = "it ends the C iterators of map, count and fold, or the coroutine that hands the error to the caller"
-    return pytest.param(shape, kind, marks=[] if fine else pytest.mark.xfail(reason=reason, strict=True))
+    return pytest.param(shape, kind)
 
 
 UNUSUAL = [
@@ -386,7 +382,6 @@ def test_a_reader_that_leaves_cancels_its_request(play):
     assert seen == ["closed"]
 
 
-@pytest.mark.xfail(reason="_feed ends without fed(): the hold of the input stays counted", strict=True)
 def test_an_input_that_still_waits_for_room_leaves_no_count_when_its_reader_leaves(play):
     app = App("t", limits=Limits(items_ahead=4, batch_items=2))
     app.stream("s", float, replies="many").then(Sleep, concurrency=1)
@@ -399,7 +394,6 @@ def test_an_input_that_still_waits_for_room_leaves_no_count_when_its_reader_leav
     play(app, main)
 
 
-@pytest.mark.xfail(reason="_feed ends without fed(): the hold of the input stays counted", strict=True)
 def test_an_input_that_raises_fails_the_request_with_its_class(play):
     app = App("t")
     app.stream("s", int, replies="many").then(Echo)
@@ -418,10 +412,6 @@ def test_an_input_that_raises_fails_the_request_with_its_class(play):
     assert isinstance(error, OutOfStock)
 
 
-@pytest.mark.xfail(
-    reason="_feed ends without fed(); _sweep also starts a whole time-out anew instead of counting from idle_since_s",
-    strict=True,
-)
 def test_a_stream_times_out_when_idle_for_its_timeout_and_not_before(play):
     app = App("t")
     app.stream("s", float, replies="many").then(Sleep)
@@ -442,7 +432,6 @@ def test_a_stream_times_out_when_idle_for_its_timeout_and_not_before(play):
     assert ended_s == pytest.approx(12.0 + 5.0, abs=0.1)
 
 
-@pytest.mark.xfail(reason="_feed ends without fed(): the hold of the input stays counted", strict=True)
 def test_the_total_deadline_of_a_stream_ends_one_that_is_never_idle(play):
     app = App("t")
     app.stream("s", float, replies="many").then(Sleep)
@@ -553,10 +542,6 @@ def test_an_error_says_where_and_on_what(play):
     assert isinstance(error.__cause__, OutOfStock)
 
 
-@pytest.mark.xfail(
-    reason="cause_text of an error from a child is the whole message of the child, not the text of the cause",
-    strict=True,
-)
 def test_the_error_of_a_child_keeps_its_class_on_the_way_up(play):
     app = App("t")
     app.stream("low", int).then(RaiseLater)
@@ -579,10 +564,6 @@ def test_the_error_of_a_child_keeps_its_class_on_the_way_up(play):
     assert error.sku == "tea"
 
 
-@pytest.mark.xfail(
-    reason="activation_error makes the copy with __new__ alone: what an OSError keeps in C is lost",
-    strict=True,
-)
 def test_an_operating_system_error_keeps_its_number(play):
     app = App("t")
 
@@ -607,7 +588,6 @@ class Unprintable(Exception):
     __repr__ = __str__
 
 
-@pytest.mark.xfail(reason="error_of calls str(cause), which raises: the worker dies, or the count stays", strict=True)
 @pytest.mark.parametrize("waits", [False, True])
 def test_an_exception_that_cannot_be_printed_still_ends_its_request(play, waits):
     app = App("t")
@@ -737,10 +717,6 @@ def test_attributes_reach_children(play):
     assert play(app, main) == "a"
 
 
-@pytest.mark.xfail(
-    reason="_let_go cancels child by child on one stack: RecursionError in _sweep, nothing ends",
-    strict=True,
-)
 @pytest.mark.parametrize("depth", [400])
 def test_a_deep_tree_of_children_is_cancelled_with_its_root(play, depth):
     app = App("t")
@@ -765,7 +741,6 @@ def test_a_deep_tree_of_children_is_cancelled_with_its_root(play, depth):
     assert play(app, main) == 0
 
 
-@pytest.mark.xfail(reason="the end of a child ends its parent on one stack: RecursionError", strict=True)
 def test_a_deep_chain_of_call_steps_answers(play):
     app = App("t")
     down, done = app.stream("s", int, int).split(lambda n: n > 0)

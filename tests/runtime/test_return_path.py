@@ -101,7 +101,6 @@ def test_an_item_may_be_tried_again(play, later):
     assert tries == [7, 7, 7]
 
 
-@pytest.mark.xfail(reason="unwind_rest queues all steps at once instead of one after the other", strict=True)
 @LATER
 def test_a_deadline_is_told_to_everyone_on_the_way_in_reverse_order(play, later):
     app, seen = App("t"), []
@@ -168,7 +167,6 @@ def test_compensation_has_its_own_time_and_no_more(play):
         False,
         pytest.param(
             True,
-            marks=pytest.mark.xfail(reason="the context of an async activation begins with its own frame", strict=True),
         ),
     ],
 )
@@ -196,7 +194,6 @@ def test_an_operator_sees_what_it_replied_itself_alike_whether_it_waits_or_not(p
     assert seen == []
 
 
-@pytest.mark.xfail(reason="Again keeps the context with the own frame, and start() adds another", strict=True)
 def test_a_rerun_is_on_the_way_back_once(play):
     app, seen = App("t"), []
 

@@ -124,7 +124,6 @@ def test_an_actor_that_keeps_what_it_answered_does_not_share_it(play, way):
         "ask",
         pytest.param(
             "send",
-            marks=pytest.mark.xfail(reason="Host.send opens a request, then fails to hand its item over", strict=True),
         ),
         "return",
     ],
@@ -157,7 +156,6 @@ def test_an_item_that_cannot_travel_fails_its_request(play, way):
     assert isinstance(answer, ActivationError) or (way == "send" and letters)
 
 
-@pytest.mark.xfail(reason="send() hands its item over in the middle of commit(): tells before it stand", strict=True)
 def test_an_activation_whose_last_item_cannot_travel_leaves_nothing_of_the_others(play):
     app = App("t")
     told = []

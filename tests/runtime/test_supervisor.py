@@ -72,7 +72,6 @@ def test_a_start_that_always_fails_keeps_the_host_from_starting(play):
     [
         pytest.param(
             False,
-            marks=pytest.mark.xfail(reason="the loop over quick envelopes does not look at `paused`", strict=True),
         ),
         True,
     ],
@@ -119,7 +118,6 @@ def test_a_strategy_says_which_siblings_restart(play, strategy, expected, later)
     assert {name for what, name in life if what == "stop"} == expected
 
 
-@pytest.mark.xfail(reason="_carry_out returns at a failed start and leaves those before it paused", strict=True)
 def test_a_sibling_that_cannot_start_at_once_does_not_leave_the_others_paused(play):
     app, log = App("t"), []
     first = [True]
@@ -170,10 +168,6 @@ def test_failures_that_come_too_often_restart_the_replica(play):
     assert play(app, main) == (1, 1)
 
 
-@pytest.mark.xfail(
-    reason="restarts and back-off follow the stream; the policy of an operator serves its failure rate only",
-    strict=True,
-)
 def test_the_restart_policy_of_an_operator_is_its_own(play):
     app, log = App("t"), []
     operator = fragile(log)
@@ -211,7 +205,6 @@ def test_too_many_restarts_fail_the_stream_until_it_is_revived(play, later):
     assert after[0] >= 3
 
 
-@pytest.mark.xfail(reason="_revive makes the operators outside any try: its task dies", strict=True)
 def test_a_stream_whose_operator_cannot_be_made_for_a_while_is_still_revived(play):
     app = App("t")
     sick = [False]
@@ -266,7 +259,6 @@ def test_a_sum_is_right_however_often_replicas_restart(play, seed):
     assert play(app, main, seed=seed) == good
 
 
-@pytest.mark.xfail(reason="_next_of_key starts what waits for the key although the replica is paused", strict=True)
 def test_nothing_is_worked_on_while_a_keyed_replica_restarts(play):
     app = App("t")
     down = [False]

@@ -11,10 +11,7 @@ import pytest
 
 from actorflow import App, Limits, Operator
 
-UNNAMED = [
-    pytest.param(how, marks=pytest.mark.xfail(reason="_place knows Replica and Worker only", strict=True))
-    for how in ("reply", "map")
-]
+UNNAMED = [pytest.param(how) for how in ("reply", "map")]
 
 
 def held(how: str) -> App:
