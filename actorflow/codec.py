@@ -204,9 +204,9 @@ def _all_plain(values: Any) -> bool:
 
 def _plain_keys(keys: Iterable[Any]) -> bool:
     """Return whether MessagePack has all these keys: scalars, and integers of no more than 64 bits."""
-    return all(
-        _INTEGER_MIN <= key <= _INTEGER_MAX if kind is int else kind in _PLAIN
-        for key, kind in zip(keys, map(type, keys), strict=True)
+    return _all_plain(keys) or (
+        _KEYS.issuperset(map(type, keys))
+        and all(_INTEGER_MIN <= key <= _INTEGER_MAX for key in keys if type(key) is int)
     )
 
 

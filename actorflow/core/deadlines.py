@@ -11,6 +11,7 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Hashable
+from itertools import takewhile
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -28,11 +29,17 @@ class Deadlines(Generic[Key]):
         self.next_s = NEVER
 
     def add(self, key: Key, timeout_s: float, now_s: float) -> bool:
-        """Add a key; `now_s` must not go back. Return whether `next_s` has become earlier."""
+        """Add a key; `now_s` must not go back. Return whether `next_s` has become earlier.
+
+        A key has one time-out: added again under the same one, its deadline moves; discard it before it gets another.
+        """
         table = self._tables.get(timeout_s)
         if table is None:
             table = self._tables[timeout_s] = {}
-        table[key] = deadline_s = now_s + timeout_s
+        deadline_s = now_s + timeout_s
+        if table.setdefault(key, deadline_s) != deadline_s:  # it was there: now it comes after those added since
+            del table[key]
+            table[key] = deadline_s
         if deadline_s < self.next_s:
             self.next_s = deadline_s
             return True
@@ -48,17 +55,21 @@ class Deadlines(Generic[Key]):
         """Remove and return the keys whose deadline has come, and set `next_s` anew."""
         ended: list[Key] = []
         self.next_s = NEVER
-        for table in self._tables.values():
-            for key, deadline_s in table.items():
-                if deadline_s > now_s:
-                    self.next_s = min(self.next_s, deadline_s)
-                    break
-                ended.append(key)
-        for key in ended:
-            for table in self._tables.values():
-                if table.get(key, NEVER) <= now_s:
-                    del table[key]
+        for timeout_s, table in list(self._tables.items()):
+            heads = _heads(table, now_s)
+            for key in heads:
+                del table[key]
+            if table:
+                self.next_s = min(self.next_s, next(iter(table.values())))
+            else:
+                del self._tables[timeout_s]
+            ended += heads
         return ended
 
     def __len__(self) -> int:
         return sum(map(len, self._tables.values()))
+
+
+def _heads(table: dict[Key, float], now_s: float) -> list[Key]:
+    """Return the keys at the head of a table whose deadline has come."""
+    return [key for key, _ in takewhile(lambda entry: entry[1] <= now_s, table.items())]

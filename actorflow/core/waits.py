@@ -2,10 +2,11 @@
 
 A waiter needs every one of its *needs*, and a need is met as soon as any one of its *providers* can go on: an
 activation that awaits a child request needs each piece of work of that request; a queued item needs any one of the
-activations that occupy its replica. What has no needs can go on by itself.
+activations that occupy its replica. What has no needs can go on by itself. A need without providers is met by nobody
+who waits here, hence from outside (a timer, a caller) or never; in both cases by no circle, and it is left out.
 
 Invariants
-1. A waiter is stuck if and only if one of its needs has only stuck providers (the greatest such set).
+1. A waiter is stuck if and only if one of its needs has providers and all of them are stuck (the greatest such set).
 2. A circle is reported only among stuck waiters, so what is reported can never dissolve by itself; and since the wait
    that closes a circle begins at a known instant, looking from that waiter at that instant finds every circle.
 """
@@ -47,19 +48,28 @@ def _explore(start: Waiter, needs_of: Callable[[Waiter], Needs[Waiter]]) -> dict
     while todo:
         waiter = todo.pop()
         if waiter not in needs:
-            needs[waiter] = [list(need) for need in needs_of(waiter)]
+            needs[waiter] = [list(need) for need in needs_of(waiter) if need]
             todo.extend(provider for need in needs[waiter] for provider in need)
     return needs
 
 
 def _stuck(needs: dict[Waiter, Needs[Waiter]]) -> set[Waiter]:
-    """Assume that all are stuck, and free those that can go on until nothing changes."""
-    stuck = set(needs)
-    freed = True
+    """Assume that all are stuck, free those that need nothing, and then whoever that frees: each need is met once."""
+    unmet = {waiter: len(of_waiter) for waiter, of_waiter in needs.items()}
+    waiting_for: dict[Waiter, list[tuple[Waiter, int]]] = {waiter: [] for waiter in needs}
+    for waiter, of_waiter in needs.items():
+        for number, need in enumerate(of_waiter):
+            for provider in need:
+                waiting_for[provider].append((waiter, number))
+    freed = [waiter for waiter, count in unmet.items() if not count]
+    stuck = needs.keys() - freed
+    met: set[tuple[Waiter, int]] = set()
     while freed:
-        freed = False
-        for waiter in list(stuck):
-            if all(any(provider not in stuck for provider in need) for need in needs[waiter]):
-                stuck.discard(waiter)
-                freed = True
+        for waiter, number in waiting_for[freed.pop()]:
+            if (waiter, number) not in met:
+                met.add((waiter, number))
+                unmet[waiter] -= 1
+                if not unmet[waiter]:
+                    stuck.discard(waiter)
+                    freed.append(waiter)
     return stuck

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import Any
 
@@ -20,6 +21,10 @@ from actorflow.plan.topology import (
 
 BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y, MARGIN = 150, 46, 56, 26, 24
 FONT = "font-family='ui-sans-serif, system-ui, sans-serif'"
+
+
+# what XML 1.0 has no place for at all, and what ends a line of Mermaid
+_UNDRAWABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff\\ufffe\\uffff]")
 
 
 def to_json(topology: Topology) -> dict[str, Any]:
@@ -43,14 +48,14 @@ def to_mermaid(topology: Topology) -> str:
     """Return a topology as a Mermaid flowchart."""
     lines = ["flowchart LR"]
     for step in topology.steps:
-        label = escape(step.name, quote=True)
+        label = _text(step.name)
         if note := _note(step):
-            label += f"<br/><small>{escape(note, quote=True)}</small>"
+            label += f"<br/><small>{_text(note)}</small>"
         opening, closing = _MERMAID_SHAPES.get(type(step), ("[", "]"))
         lines.append(f'    s{step.number}{opening}"{label}"{closing}')
     for edge in topology.edges:
         name = " ".join(filter(None, (edge.output, edge.input)))
-        arrow = f'-- "{escape(name, quote=True)}" -->' if name else "-->"
+        arrow = f'-- "{_text(name)}" -->' if name else "-->"
         lines.append(f"    s{edge.source} {arrow} s{edge.target}")
     return "\n".join(lines) + "\n"
 
@@ -62,8 +67,8 @@ def to_svg(topology: Topology) -> str:
     height = max(y for _, y in places.values()) + BOX_HEIGHT + MARGIN
     parts = [
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' width='{width}' height='{height}' "
-        f"role='img' aria-label='stream {escape(topology.stream, quote=True)}'>",
-        f"<title>stream {escape(topology.stream)}</title>",
+        f"role='img' aria-label='stream {_text(topology.stream)}'>",
+        f"<title>stream {_text(topology.stream)}</title>",
         "<defs><marker id='arrow' viewBox='0 0 8 8' refX='7' refY='4' markerWidth='8' markerHeight='8' "
         "orient='auto'><path d='M0 0 L8 4 L0 8 z' fill='#64748b'/></marker></defs>",
         f"<rect width='{width}' height='{height}' fill='#ffffff'/>",
@@ -96,7 +101,8 @@ _COLOURS = {
 def _note(step: Step) -> str:
     if isinstance(step, Then):
         replicas = f", {step.replicas} replicas" if step.replicas > 1 else ""
-        return f"{step.operator.__name__}{replicas}" if step.operator.__name__ != step.name or replicas else ""
+        operator = _type_name(step.operator)
+        return f"{operator}{replicas}" if operator != step.name or replicas else ""
     if isinstance(step, KeyBy):
         return f"{step.space.name}, {step.space.shards} shards"
     return f"stream {step.stream}" if isinstance(step, CallStream) else ""
@@ -110,6 +116,11 @@ def _facts(step: Step) -> dict[str, Any]:
     if isinstance(step, CallStream):
         return {"calls": step.stream}
     return {}
+
+
+def _text(name: str) -> str:
+    """Return a name as text of XML or Mermaid, with a sign in place of each character that neither can show."""
+    return escape(_UNDRAWABLE.sub("\N{REPLACEMENT CHARACTER}", name), quote=True)
 
 
 def _type_name(kind: Any) -> str:
@@ -151,12 +162,12 @@ def _svg_box(step: Step, x: int, y: int) -> str:
         f"<rect x='{x}' y='{y}' width='{BOX_WIDTH}' height='{BOX_HEIGHT}' rx='{radius}' fill='{colour}' "
         "stroke='#64748b'/>",
         f"<text x='{x + BOX_WIDTH // 2}' y='{y + (21 if note else 28)}' text-anchor='middle' font-size='14' "
-        f"fill='#0f172a' {FONT}>{escape(_short(step.name, 18))}</text>",
+        f"fill='#0f172a' {FONT}>{_text(_short(step.name, 18))}</text>",
     ]
     if note:
         text.append(
             f"<text x='{x + BOX_WIDTH // 2}' y='{y + 37}' text-anchor='middle' font-size='11' fill='#475569' "
-            f"{FONT}>{escape(_short(note, 26))}</text>"
+            f"{FONT}>{_text(_short(note, 26))}</text>"
         )
     return "".join(text)
 
@@ -173,7 +184,7 @@ def _svg_edge(edge: Edge, places: dict[int, tuple[int, int]]) -> str:
     if name:
         path += (
             f"<text x='{(x1 + x2) // 2}' y='{(y1 + y2) // 2 - 5}' text-anchor='middle' font-size='11' "
-            f"fill='#475569' {FONT}>{escape(name)}</text>"
+            f"fill='#475569' {FONT}>{_text(name)}</text>"
         )
     return path
 

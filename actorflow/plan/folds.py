@@ -10,10 +10,10 @@ is added twice and nothing is undone, so accumulators may be mutable.
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from operator import length_hint
+from itertools import islice
+from operator import itemgetter, length_hint
 from typing import Any, ClassVar
 
 
@@ -129,7 +129,9 @@ class ReduceTotal(Fold):
     def take(self, state: list[Any], ahead: Iterator[Any]) -> None:
         step = self.step
         if not state:
-            state.append(next(ahead))
+            state.extend(islice(ahead, 1))
+        if not state:
+            return
         value = state[0]
         try:
             for item in ahead:
@@ -188,7 +190,9 @@ class CountKeyed(Fold):
         return Counter()
 
     def take(self, state: Counter[Any], ahead: Iterator[Any]) -> None:
-        state.update(ahead if self.key is None else map(self.key, ahead))
+        key_of = self.key
+        # a generator, since map() would take a StopIteration of the key function for the end of the items
+        state.update(ahead if key_of is None else (key_of(item) for item in ahead))
 
     def end(self, state: Counter[Any]) -> Iterable[Any]:
         return state.items()
@@ -217,7 +221,10 @@ class Sort(Fold):
 
 
 class Top(Fold):
-    """The first `count` items of `sort(by, reverse)`, without keeping the others."""
+    """The first `count` items of `sort(by, reverse)`, keeping few of the others.
+
+    `by` is called once per item, when it arrives: it fails for the item at hand. Keys that cannot be compared fail later.
+    """
 
     __slots__ = ("by", "count", "reverse")
     name = "top"
@@ -228,21 +235,23 @@ class Top(Fold):
         self.by = by
         self.reverse = reverse
 
-    def begin(self) -> list[Any]:
+    def begin(self) -> list[tuple[Any, Any]]:
         return []
 
-    def add(self, state: list[Any], items: list[Any]) -> None:
-        if len(state) + len(items) > 4 * self.count + 1024:
-            state[:] = self._best([*state, *items])
-        else:
-            state.extend(items)
+    def take(self, state: list[tuple[Any, Any]], ahead: Iterator[Any]) -> None:
+        by, kept_max = self.by, 4 * self.count + 1024
+        for item in ahead:
+            state.append((item if by is None else by(item), item))
+            if len(state) > kept_max:  # sorting the few that are kept costs less than a heap, item by item
+                self._cut(state)
 
-    def end(self, state: list[Any]) -> Iterable[Any]:
-        return self._best(state)
+    def end(self, state: list[tuple[Any, Any]]) -> Iterable[Any]:
+        self._cut(state)
+        return [item for _, item in state]
 
-    def _best(self, items: list[Any]) -> list[Any]:
-        pick = heapq.nlargest if self.reverse else heapq.nsmallest
-        return pick(self.count, items, key=self.by)
+    def _cut(self, state: list[tuple[Any, Any]]) -> None:
+        state.sort(key=itemgetter(0), reverse=self.reverse)  # a stable sort: of equals the first to come stays first
+        del state[self.count :]
 
 
 class Collect(Sort):

@@ -418,7 +418,13 @@ def test_a_number_that_fills_the_memory_is_refused_from_outside(data: bytes) -> 
 
 
 def test_the_largest_numbers_that_python_prints_arrive_from_outside() -> None:
-    value = [1 << 13_900, -(1 << 13_900), decimal.Decimal("9" * 4300), decimal.Decimal("1e6176"), decimal.Decimal("NaN")]
+    value = [
+        1 << 13_900,
+        -(1 << 13_900),
+        decimal.Decimal("9" * 4300),
+        decimal.Decimal("1e6176"),
+        decimal.Decimal("NaN"),
+    ]
 
     assert str(decode_untrusted(encode(value), nesting_depth=9)) == str(value)
 

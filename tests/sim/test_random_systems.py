@@ -6,6 +6,7 @@ After each run every request has ended exactly once, all counts are zero, and no
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 from typing import Any
@@ -158,7 +159,7 @@ def system(chance: Chance) -> App:
         else:
             point = point.then(step, replicas=chance.random.choice([1, 3]))
     point.fold(0, lambda total, part: total + part)
-    app.stream("parts", int, replies="many").flat_map(lambda n: range(n)).then(chance.random.choice([Plain, Slow, Echo]))
+    app.stream("parts", int, replies="many").flat_map(range).then(chance.random.choice([Plain, Slow, Echo]))
     return app
 
 
@@ -189,10 +190,8 @@ async def one_run(seed: int) -> None:
             if chance.random.random() < 0.15:
                 await asyncio.sleep(chance.random.choice([0.0, 0.01, 1.0]))
                 asking.cancel()
-            try:
+            with contextlib.suppress(ActorflowError, asyncio.CancelledError):
                 assert await asking == number, f"asked {number}, answered {asking.result()}"
-            except (ActorflowError, asyncio.CancelledError):
-                pass
 
         async def read(number: int) -> None:
             replies = client.stream("parts", items=[number] * 3, timeout_s=5.0)
