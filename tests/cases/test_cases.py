@@ -25,11 +25,8 @@ HERE = Path(__file__).parent
 CASES = {path.stem: json.loads(path.read_text()) for path in sorted((HERE / "show").glob("*.json"))}
 STRICT = os.environ.get("ACTORFLOW_STRICT", "") == "1"
 
-SLOW = {  # more than about five seconds
-    "savina-09-concsll-default",
-    "savina-10-bndbuffer",
+SLOW = {  # about five seconds and more
     "savina-14-logmap-default",
-    "savina-23-fib-default",
     "savina-25-quicksort-million",
     "savina-26-apsp-default",
     "state-09-scatter-wide",
