@@ -6,25 +6,29 @@ import dataclasses
 import inspect
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 
 from actorflow.errors import TopologyError
 from actorflow.plan.app import AppPlan, unknown_stream
-from actorflow.plan.operator import Operator
+from actorflow.plan.folds import Batch, Fold, Top
+from actorflow.plan.operator import ItemFailure, OnError, Operator
 from actorflow.plan.stream import ERRORS
 from actorflow.plan.topology import (
     CallStream,
     Discard,
+    Edge,
     Entry,
     Function,
     Gather,
+    Gathering,
     Join,
     KeyBy,
     Reply,
     Route,
+    Source,
     Step,
     Then,
     Topology,
@@ -54,13 +58,17 @@ def faults_of(app: AppPlan) -> Iterator[str]:
             place = f"{topology.stream}/{step.name}"
             if isinstance(step, CallStream) and step.stream not in streams:
                 yield f"{place}: {unknown_stream(step.stream, streams)}"
-            if isinstance(step, CallStream) and step.concurrency < 1:
+            if isinstance(step, CallStream) and not _is_count(step.concurrency):
                 yield f"{place}: concurrency={step.concurrency}, but at least one call must be open at a time"
             if isinstance(step, Then):
                 yield from _operator(place, step, keyed=_is_keyed(topology, step))
             if isinstance(step, Function) and step.shape != "map" and inspect.iscoroutinefunction(step.call):
                 yield f"{place}: a {step.shape} takes a plain function; make it an Operator with an async process"
-            if isinstance(step, KeyBy) and step.space.shards < 1:
+            if isinstance(step, Gather):
+                yield from _gathering(place, step.fold)
+            if isinstance(step, Join) and step.how not in typing.get_args(Gathering):
+                yield f"{place}: how={step.how!r}, but a join is one of {_listed(Gathering)}"
+            if isinstance(step, KeyBy) and not _is_count(step.space.shards):
                 yield f"{place}: shards={step.space.shards}, but a key space has at least one shard"
         yield from _types(topology)
     yield from _spaces(streams.values())
@@ -81,12 +89,14 @@ def _shape(topology: Topology) -> Iterator[str]:
             yield f"{topology.stream}/{step.name}: items end here, so nothing can follow"
         if isinstance(step, Join) and {edge.input for edge in topology.inputs_of(step.number)} != {"left", "right"}:
             yield f"{topology.stream}/{step.name}: a join has exactly the inputs left and right"
-        errors = any(edge.output == ERRORS for edge in topology.outputs_of(step.number))
+        if isinstance(step, Source) and topology.inputs_of(step.number):
+            yield f"{topology.stream}/{step.name}: a source makes its items itself: merge it with what leads here"
+        errors = any(_is_error_edge(step, edge) for edge in topology.outputs_of(step.number))
         if errors and not isinstance(step, Then):
             yield f"{topology.stream}/{step.name}: only an operator has an error edge"
-        if errors and isinstance(step, Then) and (step.on_error or step.operator.on_error) != "edge":
+        if errors and isinstance(step, Then) and _on_error(step) != "edge":
             yield f"{topology.stream}/{step.name}: its error edge is used, so declare on_error='edge'"
-        if isinstance(step, Then) and (step.on_error or step.operator.on_error) == "edge" and not errors:
+        if isinstance(step, Then) and _on_error(step) == "edge" and not errors:
             yield f"{topology.stream}/{step.name}: on_error='edge', but nothing follows its .errors"
     if topology.replies == "one" and not topology.inputs_of(topology.steps[-1].number):
         yield (
@@ -94,8 +104,38 @@ def _shape(topology: Topology) -> Iterator[str]:
             "leave one path open, or declare replies='none'"
         )
     for limit in ("timeout_s", "in_flight"):
-        if (value := getattr(topology, limit)) is not None and not value > 0:
+        value = getattr(topology, limit)
+        if value is not None and not (isinstance(value, (int, float)) and value > 0):
             yield f"{topology.stream}: {limit}={value}, but a limit is a positive number"
+    if topology.on_error not in ("fail", "set_aside"):
+        yield (
+            f"{topology.stream}: on_error={topology.on_error!r}, but what a stream does by default is 'fail' or "
+            "'set_aside'; 'edge' is declared at the operator whose .errors are used"
+        )
+
+
+def _is_error_edge(source: Step, edge: Edge) -> bool:
+    """Return whether an edge is a step's error edge, and not an output that a route happens to call so."""
+    return edge.output == ERRORS and not (isinstance(source, Route) and ERRORS in source.outputs)
+
+
+def _on_error(step: Then) -> Any:
+    return step.on_error or getattr(step.operator, "on_error", None)
+
+
+def _is_count(value: Any, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _listed(words: Any) -> str:
+    return ", ".join(map(repr, typing.get_args(words)))
+
+
+def _gathering(place: str, fold: Fold) -> Iterator[str]:
+    if isinstance(fold, Batch) and not _is_count(fold.count):
+        yield f"{place}: count={fold.count!r}, but a batch has at least one item"
+    if isinstance(fold, Top) and not _is_count(fold.count, 0):
+        yield f"{place}: count={fold.count!r}, but a top has a number of items"
 
 
 def _operator(place: str, step: Then, *, keyed: bool) -> Iterator[str]:
@@ -120,16 +160,24 @@ def _operator(place: str, step: Then, *, keyed: bool) -> Iterator[str]:
         yield f"{place}: {kind.__name__} cannot be made with these arguments: {error}"
     except ValueError:
         pass  # a class without a signature: its constructor will say
-    concurrency = step.concurrency or kind.concurrency
-    asynchronous = inspect.iscoroutinefunction(process or batch) or inspect.isasyncgenfunction(process or batch)
-    if concurrency < 1 or step.replicas < 1:
+    yield from _numbers(place, step, kind, keyed=keyed)
+    if _on_error(step) not in typing.get_args(OnError):
+        yield f"{place}: on_error is one of {_listed(OnError)}, not {_on_error(step)!r}"
+
+
+def _numbers(place: str, step: Then, kind: type[Operator], *, keyed: bool) -> Iterator[str]:
+    """Yield what is wrong with how often and how wide an operator runs."""
+    work = getattr(kind, "process", None) or getattr(kind, "process_batch", None)
+    asynchronous = inspect.iscoroutinefunction(work) or inspect.isasyncgenfunction(work)
+    concurrency = kind.concurrency if step.concurrency is None else step.concurrency
+    if not _is_count(concurrency) or not _is_count(step.replicas):
         yield f"{place}: replicas and concurrency are at least 1"
-    if concurrency > 1 and not asynchronous:
+    elif concurrency > 1 and not asynchronous:
         yield f"{place}: concurrency={concurrency} needs an async process; a plain one runs one item at a time anyway"
-    if keyed and step.replicas > 1:
+    if step.mailbox_envelopes is not None and not _is_count(step.mailbox_envelopes):
+        yield f"{place}: mailbox_envelopes={step.mailbox_envelopes!r}, but a mailbox holds at least one envelope"
+    if keyed and _is_count(step.replicas, 2):
         yield f"{place}: replicas={step.replicas}, but a keyed operator runs once per host; use concurrency= instead"
-    if (step.on_error or kind.on_error) not in {"fail", "set_aside", "edge"}:
-        yield f"{place}: on_error is one of 'fail', 'set_aside', 'edge', not {step.on_error or kind.on_error!r}"
 
 
 def _is_keyed(topology: Topology, step: Step) -> bool:
@@ -159,10 +207,8 @@ def _types(topology: Topology) -> Iterator[str]:
     given: dict[int, Any] = {}
     order = [step for step in topology.steps if step.number in topology.reached()]
     for step in order:  # steps are numbered as they were written, so inputs come first in a graph without cycles
-        inputs = {edge.input: given.get(edge.source, UNKNOWN) for edge in topology.inputs_of(step.number)}
-        seen = (
-            next(iter(inputs.values())) if len(inputs) == 1 and len(topology.inputs_of(step.number)) == 1 else UNKNOWN
-        )
+        inputs = topology.inputs_of(step.number)
+        seen = _carried(topology, inputs[0], given) if len(inputs) == 1 else UNKNOWN
         taken, made = _signature(topology, step, seen)
         if not _fits(seen, taken):
             yield f"{topology.stream}/{step.name}: takes {_name(taken)}, but receives {_name(seen)}"
@@ -170,27 +216,35 @@ def _types(topology: Topology) -> Iterator[str]:
         if isinstance(step, KeyBy) and step.field is not None and not _has_field(seen, step.field):
             yield f"{topology.stream}/{step.name}: {_name(seen)} has no field {step.field!r}"
         if isinstance(step, Reply) and topology.replies != "none":
-            for edge in topology.inputs_of(step.number):
-                made_there = given.get(edge.source, UNKNOWN)
-                if edge.output != ERRORS and not _fits(made_there, topology.reply_type):
+            for edge in inputs:
+                carried = _carried(topology, edge, given)
+                if not _fits(carried, _bare(topology.reply_type)):
                     source = topology.steps[edge.source].name
                     yield (
-                        f"{topology.stream}/{source}: makes {_name(made_there)}, "
+                        f"{topology.stream}/{source}: makes {_name(carried)}, "
                         f"but the stream declares replies of type {_name(topology.reply_type)}"
                     )
+
+
+def _carried(topology: Topology, edge: Edge, given: dict[int, Any]) -> Any:
+    """Return the type of what travels along an edge."""
+    return ItemFailure if _is_error_edge(topology.steps[edge.source], edge) else given.get(edge.source, UNKNOWN)
+
+
+def _bare(kind: Any) -> Any:
+    """Return a type without its annotations, as `typing.get_type_hints` does for those of functions."""
+    return _bare(kind.__origin__) if typing.get_origin(kind) is typing.Annotated else kind
 
 
 def _signature(topology: Topology, step: Step, seen: Any) -> tuple[Any, Any]:
     """Return what type a step takes and makes, as far as it is declared."""
     if isinstance(step, Entry):
-        return UNKNOWN, topology.request_type
+        return UNKNOWN, _bare(topology.request_type)
     if isinstance(step, (KeyBy, Route)):
         return UNKNOWN, seen
     if isinstance(step, Function):
-        if isinstance(step.call, type):
-            made = step.call if step.shape == "map" else UNKNOWN
-            return UNKNOWN, made
-        taken, made = _annotations(step.call, 0)
+        # a class says nothing of what it takes, and makes instances of itself
+        taken, made = (UNKNOWN, step.call) if isinstance(step.call, type) else _annotations(step.call, 0)
         if step.shape == "filter":
             return taken, seen
         return taken, _element(made) if step.shape == "flat_map" else made
@@ -213,15 +267,17 @@ def _annotations(call: Any, position: int) -> tuple[Any, Any]:
     try:
         hints = typing.get_type_hints(call)
         parameters = list(inspect.signature(call).parameters)
-    except (TypeError, ValueError, NameError, AttributeError):
+    except Exception:  # annotations are any code at all; what cannot be read is not declared
         return UNKNOWN, UNKNOWN
     taken = hints.get(parameters[position], UNKNOWN) if len(parameters) > position else UNKNOWN
     return taken, hints.get("return", UNKNOWN)
 
 
 def _element(made: Any) -> Any:
-    arguments = typing.get_args(made)
-    return arguments[0] if arguments and typing.get_origin(made) is not tuple else UNKNOWN
+    """Return the type of what an iterable of a declared type yields."""
+    origin, arguments = typing.get_origin(made), typing.get_args(made)
+    known = isinstance(origin, type) and origin is not tuple and origin.__module__ in {"builtins", "collections.abc"}
+    return arguments[0] if known and arguments and issubclass(origin, (Iterable, AsyncIterable)) else UNKNOWN
 
 
 def _without_none(made: Any) -> Any:
@@ -235,8 +291,8 @@ def _without_none(made: Any) -> Any:
 
 def _fits(given: Any, taken: Any) -> bool:
     """Return False only when values of type `given` can never be of type `taken`."""
-    if given is taken or Any in {given, taken} or isinstance(given, typing.TypeVar):
-        return True
+    if given is taken or given is Any or taken is Any or isinstance(given, typing.TypeVar):
+        return True  # compared by identity, since an annotation need not be hashable
     if typing.get_origin(taken) in {typing.Union, types.UnionType}:
         return any(_fits(given, part) for part in typing.get_args(taken))
     if typing.get_origin(given) in {typing.Union, types.UnionType}:
@@ -246,10 +302,16 @@ def _fits(given: Any, taken: Any) -> bool:
         return True
     if taken is float and given is int:
         return True
+    if _is_abstract(given) and _is_abstract(taken):
+        return True  # one class can be both
     try:
         return issubclass(given, taken) or issubclass(taken, given)
     except TypeError:
         return True
+
+
+def _is_abstract(kind: type) -> bool:
+    return inspect.isabstract(kind) or getattr(kind, "_is_protocol", False)
 
 
 def _has_field(kind: Any, field: str) -> bool:

@@ -48,19 +48,21 @@ class StreamPlan:
 
     def add(self, kind: type[StepT], name: str | None, **fields: Any) -> StepT:
         """Append a step under a name that is unique in the stream ("map", "map_2", …)."""
-        wanted = name or kind.kind
+        step = kind(number=len(self.steps), name=self._unique(name or kind.kind), **fields)
+        self.steps.append(step)
+        return step
+
+    def _unique(self, wanted: str) -> str:
         taken = {step.name for step in self.steps}
         unique, count = wanted, 2
         while unique in taken:
             unique, count = f"{wanted}_{count}", count + 1
-        step = kind(number=len(self.steps), name=unique, **fields)
-        self.steps.append(step)
-        return step
+        return unique
 
     def topology(self) -> Topology:
         """Return the stream as an immutable value; what leads nowhere else is a reply."""
         steps, edges = list(self.steps), list(self.edges)
-        reply = Reply(number=len(steps), name="reply")
+        reply = Reply(number=len(steps), name=self._unique(Reply.kind))
         followed = {(edge.source, edge.output) for edge in self.edges}
         for step in self.steps:
             ends = [output for output in _outputs(step) if (step.number, output) not in followed]
@@ -225,15 +227,23 @@ class Stream(Generic[Q, T]):
         return tuple(self._then(Merge, "broadcast") for _ in range(count))
 
     def merge(self, *others: Stream[Q, Any], name: str | None = None) -> Stream[Q, Any]:
-        """Bring several points together, in order of arrival."""
+        """Bring several points together, in order of arrival.
+
+        Raises: ValueError when one is a point of another stream.
+        """
+        self._check_same_stream(*others)
         step = self._plan.add(Merge, name or "merge")
         for point in (self, *others):
             point._connect(step)
         return Stream(self._plan, step)
 
     def into(self, point: Stream[Any, Any]) -> Stream[Q, Any]:
-        """Hand the items also to the step at another point (one that takes several inputs, such as a merge)."""
-        self._connect(point._step, owner=point._plan)
+        """Hand the items also to the step at another point (one that takes several inputs, such as a merge).
+
+        Raises: ValueError when it is a point of another stream.
+        """
+        self._check_same_stream(point)
+        self._connect(point._step)
         return point
 
     def source(self, make: Callable[..., Iterable[U]], *, name: str | None = None) -> Stream[Q, U]:
@@ -308,7 +318,10 @@ class Stream(Generic[Q, T]):
         """Emit a pair `(item, other item)` for each two items of a request with the same key.
 
         "left" also emits `(item, None)` for items without a partner, at the end of input; "outer" both sides' loners.
+
+        Raises: ValueError when `other` is a point of another stream.
         """
+        self._check_same_stream(other)
         left = field_getter(key) if isinstance(key, str) else key
         wanted = key if other_key is None else other_key
         right = field_getter(wanted) if isinstance(wanted, str) else wanted
@@ -331,14 +344,17 @@ class Stream(Generic[Q, T]):
     def _then(self, kind: type[Step], name: str | None, **fields: Any) -> Stream[Q, Any]:
         return self._connect(self._plan.add(kind, name, **fields))
 
-    def _connect(self, step: Step, side: str = "", owner: StreamPlan | None = None) -> Stream[Q, Any]:
-        known = self._plan.steps[step.number] if step.number < len(self._plan.steps) else None
-        if known is not step or (owner or self._plan) is not self._plan:
-            raise ValueError(
-                f"{self!r} cannot lead to step {step.name!r} of another stream: use .call(stream) to reach it"
-            )
+    def _connect(self, step: Step, side: str = "") -> Stream[Q, Any]:
         self._plan.edges.append(Edge(self._step.number, step.number, self._output, side))
         return Stream(self._plan, step)
+
+    def _check_same_stream(self, *points: Stream[Any, Any]) -> None:
+        """Refuse points of other streams before anything is added to this one."""
+        for point in points:
+            if point._plan is not self._plan:
+                raise ValueError(
+                    f"{self!r} and {point!r}: the second is a point of another stream; use .call(stream) to reach it"
+                )
 
 
 def field_getter(field: str) -> Callable[[Any], Any]:

@@ -26,6 +26,7 @@ from actorflow.errors import (
     SpawnLimitError,
     TooManyRequestsError,
     UnknownStreamError,
+    activation_error,
     summary,
 )
 from actorflow.plan.app import AppPlan, unknown_stream
@@ -388,21 +389,25 @@ class Host:
         if idle:
             self.awake = True  # what becomes ready is run below, without a turn of the event loop
         counts[region] += 1  # nothing can complete before all of it is in
-        if wiring.always or wiring.sources:
+        try:
             for node in wiring.always:
                 node.begin(request)
             for source in wiring.sources:
                 source.put(request, None, [request])
-        if items:
-            wiring.enter(request, None, items)
-        counts[region] -= 1
-        if not counts[region]:
-            request.settle()
-        if idle:
-            if self.ready or self.ready_bulk:
-                self.turn()
-            else:
-                self.awake = False
+            if items and not request.state:
+                wiring.enter(request, None, items)
+            counts[region] -= 1
+            if not counts[region]:
+                request.settle()
+        except Exception as error:  # a fault of ours: it must neither hang the request nor keep the host awake
+            log.exception("request %s could not begin", request.id)
+            request.fail(activation_error(error, f"request {request.id} of {wiring.name} could not begin: {error}"))
+        finally:
+            if idle:
+                if self.ready or self.ready_bulk:
+                    self.turn()
+                else:
+                    self.awake = False
         if not request.state and not request.registered:
             self.register(request)
 

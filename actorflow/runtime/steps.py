@@ -70,10 +70,13 @@ class Node:
             cause = cause.exceptions[0]  # a TaskGroup with one failed task: that one is the reason
         first = cause if isinstance(cause, ActorflowError) else None
         text = text_of(cause)
-        why = text if first is not None else f"{type(cause).__name__}: {text}"
+        # through many levels of calls the innermost error is told, and how deep it was, not every level in between
+        levels, why = getattr(cause, "origin", (0, text if first is not None else f"{type(cause).__name__}: {text}"))
+        deep = f", {levels} calls deep" if levels > 1 else ""
         return activation_error(
             cause,
-            f"{self.stream.name}/{name} on host {host} failed on {summary(item)}: {why}",
+            f"{self.stream.name}/{name} on host {host} failed on {summary(item)}{deep}: {why}",
+            origin=(levels + 1, why),
             stream=self.stream.name,
             operator=self.name,
             replica=name,
@@ -249,11 +252,16 @@ class Folding(Node):
     def begin(self, request: Request) -> None:
         self._state(request)
 
-    def _state(self, request: Request) -> _Gathered:
+    def _state(self, request: Request) -> _Gathered | None:
+        """Return the state of a request, made when first asked for; None when that failed, and the request with it."""
         folds = request.more().own("folds")
         state: _Gathered | None = folds.get(self.number)
         if state is None:
-            state = folds[self.number] = _Gathered(self.fold.begin())
+            try:
+                state = folds[self.number] = _Gathered(self.fold.begin())
+            except FAILURES as error:
+                request.fail(self.error_of(None, request, "the beginning of input", error))
+                return None
             assert request.progress is not None
             request.progress.hold(self.number)
         return state
@@ -261,8 +269,8 @@ class Folding(Node):
     def receive(self, request: Request, context: Context | None, items: list[Any]) -> None:
         details = request.details
         state = details.folds.get(self.number) if details is not None else None
-        if state is None:
-            state = self._state(request)
+        if state is None and (state := self._state(request)) is None:
+            return
         frames = context.frames if context is not None else None
         if frames is not state.frames:
             state.frames = frames if state.frames is UNSET else common_frames(state.frames, frames)

@@ -134,7 +134,7 @@ def test_a_graph_without_operators_still_has_a_count() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from("ab"), st.integers(-2, 2))))
 def test_a_ledger_flushes_the_sum_of_what_was_added_and_begins_anew(changes: list[tuple[int, str, int]]) -> None:
-    ledger = Ledger()
+    ledger = Ledger(Regions(1, [], []), "a")
     sums: Counter[tuple[int, str]] = Counter()
     for region, host, change in changes:
         ledger.add(region, host, change)
@@ -142,40 +142,19 @@ def test_a_ledger_flushes_the_sum_of_what_was_added_and_begins_anew(changes: lis
 
     batch = ledger.flush()
 
-    assert (batch or {}) == {pointstamp: change for pointstamp, change in sums.items() if change}
-    assert batch is None or batch
+    expected = {pointstamp: change for pointstamp, change in sums.items() if change}
+    assert batch == (Batch(expected) if expected else None)
     assert ledger.flush() is None
 
 
 # A whole request over several hosts, against the omniscient truth
 
 
-class Home:
-    """Home, as the runtime will be: its own counts in place, those of others by batches."""
-
-    def __init__(self, regions: Regions) -> None:
-        self.progress = Progress(regions)
-
-    def apply(self, batch: Batch) -> None:
-        """Apply a batch whole; what was produced for home itself is a change of home's own counts."""
-        self.progress.apply({key: change for key, change in batch.items() if key[1] != HOME})
-        for (region, host), change in batch.items():
-            if host == HOME:
-                self.progress.counts[region] += change
-
-    def produced(self, region: int, host: str, change: int) -> None:
-        """Count something that home did itself."""
-        if host == HOME:
-            self.progress.counts[region] += change
-        else:
-            self.progress.apply({(region, host): change})
-
-
 class World:
     """One request of a random program over several hosts, one random event at a time.
 
     Items are consumed by any host in any order. What a remote host did waits in its ledger until it flushes, and its
-    batches, with the folds that it began ("I gather at …"), travel to home first in, first out, as late as they like.
+    batches travel to home first in, first out, as late as they like.
     """
 
     def __init__(self, graph: Graph, seed: int, hosts: int, items: int) -> None:
@@ -183,16 +162,14 @@ class World:
         self.random = random.Random(seed)
         self.hosts = [HOME, *(f"host{n}#1" for n in range(1, hosts))]
         self.regions = graph.regions()
-        self.home = Home(self.regions)
+        self.home = Progress(self.regions, HOME)
         self.budget = items
         self.items: list[tuple[int, str]] = []  # (operator, host): on the way or queued
         self.working: list[tuple[int, str]] = []  # (operator, host): an activation that was suspended and holds
         self.folds: set[tuple[int, str]] = set()  # (observer, host): fold state
         self.ending: list[tuple[int, str]] = []  # ends of input on their way
-        self.gatherers: dict[int, set[str]] = {}  # observer -> hosts with fold state, as far as home knows
-        self.ledgers = {host: Ledger() for host in self.hosts[1:]}
-        self.began: dict[str, list[int]] = {host: [] for host in self.hosts[1:]}
-        self.links: dict[str, deque[tuple[Batch, list[int]]]] = {host: deque() for host in self.hosts[1:]}
+        self.ledgers = {host: Ledger(self.regions, host) for host in self.hosts[1:]}
+        self.links: dict[str, deque[Batch]] = {host: deque() for host in self.hosts[1:]}
         self.completed = False
         self.ended: list[int] = []
 
@@ -200,7 +177,7 @@ class World:
 
     def count(self, here: str, region: int, there: str, change: int) -> None:
         if here == HOME:
-            self.home.produced(region, there, change)
+            self.home.apply(Batch({(region, there): change}))
         else:
             self.ledgers[here].add(region, there, change)
 
@@ -223,7 +200,7 @@ class World:
         if operator in self.graph.observers:
             if (operator, here) not in self.folds:
                 self.folds.add((operator, here))
-                self.gather(operator, here)
+                (self.home if here == HOME else self.ledgers[here]).hold(operator)
             if self.random.random() < 0.3:  # a streaming fold emits before its end, too
                 self.emit(operator, here)
         elif self.random.random() < 0.3:
@@ -231,14 +208,6 @@ class World:
             self.working.append((operator, here))
         else:
             self.emit(operator, here)
-
-    def gather(self, observer: int, here: str) -> None:
-        if here == HOME:
-            self.gatherers.setdefault(observer, set()).add(HOME)
-            self.home.progress.hold(observer)
-        else:
-            self.count(here, self.regions.out[observer], here, +1)
-            self.began[here].append(observer)
 
     def work_on(self) -> None:
         operator, here = self.working.pop(self.random.randrange(len(self.working)))
@@ -249,25 +218,20 @@ class World:
         observer, here = self.ending.pop(self.random.randrange(len(self.ending)))
         self.folds.remove((observer, here))
         self.emit(observer, here)
-        self.count(here, self.regions.out[observer], here, -1)
+        self.ledgers[here].release(observer)
 
     def flush(self, host: str) -> None:
         batch = self.ledgers[host].flush()
-        if batch is not None or self.began[host]:
-            self.links[host].append((batch or {}, self.began[host]))
-            self.began[host] = []
+        if batch is not None:
+            self.links[host].append(batch)
 
     # what happens at home
 
     def deliver(self, host: str) -> None:
-        batch, began = self.links[host].popleft()
-        for observer in began:
-            self.gatherers.setdefault(observer, set()).add(host)
-            self.home.progress.hold(observer)
-        self.home.apply(batch)
+        self.home.apply(self.links[host].popleft())
 
     def settle(self) -> None:
-        while (end := self.home.progress.next_end()) is not None:
+        while (end := self.home.next_end()) is not None:
             if end == COMPLETE:
                 assert not self.items, "complete, and items are left"
                 assert not self.working, "complete, and an activation is under way"
@@ -278,14 +242,14 @@ class World:
             assert not [item for item in self.items if ("into", item[0]) in upstream], "an item can still arrive"
             held = [*self.working, *self.folds]
             assert not [hold for hold in held if ("out", hold[0]) in upstream], "a hold can still produce"
-            hosts = self.gatherers.pop(end)
+            hosts = self.home.ending
             assert hosts == {host for observer, host in self.folds if observer == end}
             self.ended.append(end)
             if HOME in hosts:
                 self.folds.remove((end, HOME))
                 self.emit(end, HOME)
+                self.home.counts[self.regions.out[end]] -= 1
             self.ending += [(end, host) for host in sorted(hosts - {HOME})]
-            self.home.progress.counts[self.regions.out[end]] -= 1
 
     def run(self) -> None:
         for operator in range(self.graph.operators):
@@ -321,9 +285,10 @@ def test_ends_are_never_early_and_always_come_on_several_hosts(graph: Graph, see
     world.run()
 
     assert world.completed
-    assert not any(world.home.progress.counts)
-    assert not world.home.progress.remote
-    assert not world.home.progress.holders
+    assert not any(world.home.counts)
+    assert not world.home.remote
+    assert not world.home.holders
+    assert not world.home.remote_holders
 
 
 def test_a_fold_that_gets_items_late_still_ends_once_and_in_order() -> None:
@@ -344,7 +309,8 @@ def test_a_fold_that_gets_items_late_still_ends_once_and_in_order() -> None:
 
 def three_host_interleaving() -> list[Batch]:
     """Home has given a an item. a made two of it for b, and b has finished one: b's batch is here, a's is not."""
-    a, b = Ledger(), Ledger()
+    regions = Regions(2, [(0, 1)], [])
+    a, b = Ledger(regions, "a"), Ledger(regions, "b")
     a.add(0, "a", -1)
     a.add(0, "b", +2)
     b.add(0, "b", -1)
@@ -358,15 +324,15 @@ def test_a_sum_over_hosts_reaches_zero_while_an_item_is_left() -> None:
     total = 1  # the item that home gave a
     early, late = three_host_interleaving()
 
-    total += sum(early.values())
+    total += sum(early.changes.values())
 
     assert total == 0, "the naive count says complete, and b still has an item"
-    assert total + sum(late.values()) == 1
+    assert total + sum(late.changes.values()) == 1
 
 
 def test_counts_by_host_do_not_reach_zero_while_an_item_is_left() -> None:
     progress = Progress(Regions(2, [(0, 1)], []))
-    progress.apply({(0, "a"): 1})
+    progress.apply(Batch({(0, "a"): 1}))
     early, late = three_host_interleaving()
 
     progress.apply(early)
@@ -376,7 +342,7 @@ def test_counts_by_host_do_not_reach_zero_while_an_item_is_left() -> None:
     progress.apply(late)
     assert progress.remote == {(0, "b"): 1}
     assert progress.next_end() is None
-    progress.apply({(0, "b"): -1})
+    progress.apply(Batch({(0, "b"): -1}))
     assert progress.next_end() == COMPLETE
 
 
@@ -385,25 +351,25 @@ def test_an_end_of_input_waits_for_the_same_interleaving() -> None:
     progress = Progress(regions)
     progress.hold(1)
     into = regions.into[1]
-    progress.apply({(into, "a"): 1})
+    progress.apply(Batch({(into, "a"): 1}))
 
-    progress.apply({(into, "b"): -1})
+    progress.apply(Batch({(into, "b"): -1}))
 
     assert progress.next_end() is None
-    progress.apply({(into, "a"): -1, (into, "b"): 2})
+    progress.apply(Batch({(into, "a"): -1, (into, "b"): 2}))
     assert progress.next_end() is None
-    progress.apply({(into, "b"): -1})
+    progress.apply(Batch({(into, "b"): -1}))
     assert progress.next_end() == 1
 
 
 def test_half_a_batch_would_complete_early() -> None:
     whole = Progress(Regions(1, [], []))
-    whole.apply({(0, "a"): 1})
+    whole.apply(Batch({(0, "a"): 1}))
     half = Progress(Regions(1, [], []))
-    half.apply({(0, "a"): 1})
+    half.apply(Batch({(0, "a"): 1}))
 
-    whole.apply({(0, "a"): -1, (0, "b"): 1})
-    half.apply({(0, "a"): -1})
+    whole.apply(Batch({(0, "a"): -1, (0, "b"): 1}))
+    half.apply(Batch({(0, "a"): -1}))
 
     assert whole.next_end() is None
     assert half.next_end() == COMPLETE, "this is why consuming and producing are one batch"
@@ -456,19 +422,19 @@ def test_folds_side_by_side_end_independently() -> None:
 def test_a_remote_count_that_is_known_to_be_negative_keeps_the_request_open() -> None:
     progress = Progress(Regions(1, [], []))
 
-    progress.apply({(0, "a"): -1})
+    progress.apply(Batch({(0, "a"): -1}))
 
     assert progress.next_end() is None
-    progress.apply({(0, "a"): 1})
+    progress.apply(Batch({(0, "a"): 1}))
     assert progress.next_end() == COMPLETE
     assert progress.remote == {}
 
 
 def test_only_an_incarnation_with_a_count_is_missed() -> None:
     progress = Progress(Regions(1, [], []))
-    progress.apply({(0, "a#1"): 1, (0, "b#1"): 1})
+    progress.apply(Batch({(0, "a#1"): 1, (0, "b#1"): 1}))
 
-    progress.apply({(0, "b#1"): -1})
+    progress.apply(Batch({(0, "b#1"): -1}))
 
     assert progress.lost("a#1")
     assert not progress.lost("a#2")
@@ -476,10 +442,59 @@ def test_only_an_incarnation_with_a_count_is_missed() -> None:
 
 
 def test_what_a_remote_host_produces_for_home_is_settled_by_homes_consumption() -> None:
-    progress = Progress(Regions(1, [], []))
-    progress.apply({(0, "a"): 1})
+    progress = Progress(Regions(1, [], []), HOME)
+    progress.apply(Batch({(0, "a"): 1}))
 
-    progress.apply({(0, "a"): -1, (0, HOME): 1})
+    progress.apply(Batch({(0, "a"): -1, (0, HOME): 1}))
     progress.counts[0] -= 1
 
     assert progress.next_end() == COMPLETE
+
+
+# Observers that hold on several hosts
+
+
+def test_an_end_of_input_names_the_observer_once_and_every_host_on_which_it_holds() -> None:
+    regions = Regions(2, [(0, 1)], [0, 1])
+    progress, ledger = Progress(regions, HOME), Ledger(regions, "a")
+    progress.hold(0)
+    progress.apply(Batch({(regions.into[0], "a"): 1}))
+
+    ledger.add(regions.into[0], "a", -1)
+    ledger.hold(0)
+    ledger.hold(0)
+    before = progress.next_end()
+    batch = ledger.flush()
+    assert batch is not None
+    progress.apply(batch)
+
+    assert before is None
+    assert batch.holds == ((0, "a"),)
+    assert progress.next_end() == 0
+    assert progress.ending == {HOME, "a"}
+    progress.counts[regions.out[0]] -= 1
+    assert progress.next_end() is None, "a has not given up its hold"
+    ledger.release(0)
+    progress.apply(ledger.flush() or Batch({}))
+    assert progress.next_end() == COMPLETE
+
+
+def test_an_observer_that_holds_elsewhere_alone_does_not_end_here() -> None:
+    regions = Regions(1, [], [0])
+    progress = Progress(regions, HOME)
+
+    progress.apply(Batch({(regions.out[0], "a"): 1}, ((0, "a"),)))
+
+    assert progress.lost("a")
+    assert progress.next_end() == 0
+    assert progress.ending == {"a"}
+    assert progress.holders == set()
+    assert progress.counts == [0] * regions.count
+
+
+def test_on_a_single_host_an_end_is_its_own() -> None:
+    progress = Progress(Regions(1, [], [0]))
+    progress.hold(0)
+
+    assert progress.next_end() == 0
+    assert progress.ending == {""}

@@ -401,3 +401,24 @@ def test_rings_of_actors_end_with_their_requests(play, seed):
         return await asyncio.gather(*(client.request("s", n) for n in (0, 7, 50))), dict(host.actors)
 
     assert play(app, main, seed=seed) == (["done"] * 3, {})
+
+
+@pytest.mark.parametrize("size", [2, 32, 200])
+async def test_actors_that_emit_while_others_wait_their_turn_all_run(local, size):
+    app = App("t")
+
+    class Node(Operator):
+        def process(self, item):
+            return item
+
+    class Crowd(Operator):
+        def process(self, count):
+            nodes = [self.spawn(Node) for _ in range(count)]
+            for node in nodes:
+                self.tell(node, 1)
+            self.tell(nodes[0], 2)
+
+    app.stream("crowd", int, int).then(Crowd).fold(0, lambda total, item: total + item)
+    client = await local(app)
+
+    assert await client.request("crowd", size, timeout_s=5.0) == size + 2

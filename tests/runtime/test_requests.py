@@ -816,3 +816,46 @@ def test_a_cancelled_request_reports_who_cancelled_it(play):
         return answer
 
     assert type(play(app, main)) is RequestCancelledError
+
+
+async def test_a_fold_whose_beginning_raises_fails_its_request_and_harms_no_other(local):
+    def beginning() -> int:
+        raise OutOfStock("beginnings")
+
+    app = App("t")
+    app.stream("fold", int, int).fold(beginning, lambda total, item: total + item)
+    app.stream("later", int, int).then(Later)
+    client = await local(app)
+
+    with pytest.raises(OutOfStock) as caught:
+        await client.request("fold", 1)
+
+    assert isinstance(caught.value, ActivationError)
+    assert await client.request("later", 2, timeout_s=2.0) == 2
+
+
+async def test_an_error_from_deep_below_is_told_once_and_not_at_every_level(local):
+    app = App("t")
+
+    class Down(Operator):
+        concurrency = 1000
+
+        async def process(self, levels: int) -> int:
+            if not levels:
+                raise OutOfStock("the bottom")
+            return await self.call("down", levels - 1)
+
+    app.stream("down", int, int).then(Down)
+    client = await local(app)
+
+    with pytest.raises(OutOfStock) as caught:
+        await client.request("down", 200)
+
+    assert "200 calls deep" in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+class Later(Operator):
+    async def process(self, item: int) -> int:
+        await asyncio.sleep(0.001)
+        return item
