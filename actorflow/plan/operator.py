@@ -135,7 +135,11 @@ class Operator:
     whose emits, replies, tells and sends take effect together when it ends, or not at all when it raises.
 
     A replica handles one item at a time (an async one up to `concurrency` items, serial per key). Attributes of the
-    instance are a cache: they are not rolled back when an activation fails.
+    instance are a cache that all requests share: they are not rolled back when an activation fails. What belongs to
+    one request goes into a fold, or into an actor that this operator spawns for it.
+
+    A generator hands on what it yields batch by batch and pauses while its request has too much under way; each batch
+    is a commit, and a bare `yield` lets out what it has told so far.
 
     Instead of `process` a subclass may write `process_batch(items)`: one activation for a list of items, returning a
     list of results (with an `ItemError` in place of a failed one), or None. `start` and `stop`, plain or async, run
@@ -174,13 +178,16 @@ class Operator:
         self._activation.reply(value)
 
     def tell(self, address: Address, item: Any) -> None:
-        """Send an item to an actor when the activation ends. FIFO per sender, receiver and request."""
+        """Send an item to an actor when the activation ends. FIFO per sender, receiver and request.
+
+        An `ask` goes at once: what this activation tells, an answer that it awaits cannot depend on.
+        """
         if address.__class__ is not Address:
             raise TypeError(f"tell(address, item): {address!r} is not an address; spawn() returns one")
         self._activation.effects.append((address, item))
 
     def ask(self, address: Address, item: Any) -> Coroutine[Any, Any, Any]:
-        """Send an item to an actor now and await its answer: what its `process` returns or replies.
+        """Send an item to an actor at once and await its answer: what its `process` returns or replies.
 
         Raises: ActorGoneError; what the actor raised; CallCycleError when the actor waits for this activation.
         """
