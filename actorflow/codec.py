@@ -10,8 +10,8 @@ Plain values are encoded as any MessagePack library encodes them. What MessagePa
 A type is registered when the program names it in a stream or an operator, or when a value of it is first sent from this
 process. Decoding never imports, and makes only types that are registered here: a foreign name is a `CodecError`.
 
-Bytes come from a host of ours (`decode`) or from outside (`decode_untrusted`). From outside, nesting, the size of numbers
-and the number of keys with the same hash are bounded, and a dataclass is made by its constructor, which checks it.
+Bytes come from a host of ours (`decode`) or from outside (`decode_untrusted`). From outside, nesting, the size of
+numbers and the count of keys with one hash are bounded, and a dataclass is made by its constructor, which checks it.
 """
 
 from __future__ import annotations

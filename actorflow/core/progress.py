@@ -14,8 +14,8 @@ first item that it gathers there until it has emitted what comes of them.
 Invariants
 1. A count is the number of items and holds at the region's locations on that host, as far as home knows.
 2. Consuming an item and producing what comes of it is one batch: home applies it whole. Batches of one host arrive in
-   the order in which they happened. Counts of *other* hosts may be negative for a while, when a consumption is known
-   before the production; a count is settled only at zero.
+   the order in which they happened. A count may be negative for a while, when a consumption is known before the
+   production (of home too, which knows its own at once); a count is settled only at zero.
 3. If every count of a set of regions that is closed under "can be reached from" is zero, no item and no hold is there.
 4. A host says that an observer holds in the batch that consumes its first item there, and this hold is counted there
    at the observer's output. So when the input of an observer has ended, home knows every host on which it holds.

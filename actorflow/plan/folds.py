@@ -223,7 +223,7 @@ class Sort(Fold):
 class Top(Fold):
     """The first `count` items of `sort(by, reverse)`, keeping few of the others.
 
-    `by` is called once per item, when it arrives: it fails for the item at hand. Keys that cannot be compared fail later.
+    `by` is called once per item, when it arrives, and fails for that item. Keys that cannot be compared fail later.
     """
 
     __slots__ = ("by", "count", "reverse")

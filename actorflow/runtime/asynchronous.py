@@ -27,11 +27,12 @@ class AsyncReplica(Replica):
     returning: those that have room and wait for a place.   current: the quick envelope at hand, its next item last.
     held: items of a request whose generator waits, or has waited, for room: they keep their order behind it.
     first: those that may go on.   keys: who works on a key.   key_waits: what waits for one, in order.
-    again: what is to be run again.
+    free_keys: those that became free when no place was.   again: what is to be run again.
     """
 
     __slots__ = (
-        "again", "aside", "bulk_turn", "current", "first", "held", "idle", "key_waits", "keys", "returning", "working",
+        "again", "aside", "bulk_turn", "current", "first", "free_keys", "held", "idle", "key_waits", "keys", "returning",
+        "working",
     )  # fmt: skip
     suspends = True
 
@@ -47,6 +48,7 @@ class AsyncReplica(Replica):
         self.first: deque[Entry] = deque()
         self.again: deque[Again] = deque()
         self.keys: dict[Any, Worker] = {}
+        self.free_keys: dict[Any, None] = {}
         self.key_waits: dict[Any, deque[tuple[Request, Context | None, Any, Again | None]]] = {}
 
     def put(self, request: Request, context: Context | None, items: list[Any]) -> None:
@@ -117,10 +119,16 @@ class AsyncReplica(Replica):
     def _start_next(self) -> bool:
         """Begin one activation; return False when nothing waits."""
         while True:
+            while self.free_keys:
+                key, _ = self.free_keys.popitem()
+                if key not in self.keys and self._next_of_key(key):
+                    return True
             if self.again and (self.again[0].passed or not self._anything_else(self.again[0].request)):
                 again = self.again.popleft()
                 if again.request.state:
                     self._drop(again.request, again.context, self._items(again.item))
+                    if again.key not in self.keys:
+                        self._next_of_key(again.key)
                 elif again.key in self.keys:
                     waits = self.key_waits.setdefault(again.key, deque())
                     waits.appendleft((again.request, again.context, again.item, again))
@@ -256,18 +264,21 @@ class AsyncReplica(Replica):
             worker.retire()  # a view of a replaced instance, a context that was changed, or an actor that has ended
         if self.returning and len(self.working) < self.node.concurrency:
             self._let_return()
-        waiting = self.first or self.quick or self.current or self.rest or self.bulk or self.again
+        waiting = self.free_keys or self.first or self.quick or self.current or self.rest or self.bulk or self.again
         if self.scheduled == IDLE and (waiting or self.closing):
             self.schedule()
 
-    def _next_of_key(self, key: Any) -> None:
-        """Go on with what waits for a key that is free now."""
+    def _next_of_key(self, key: Any) -> bool:
+        """Go on with what waits for a key that is free now; return whether something was started."""
         waits = self.key_waits.get(key)
-        while waits and not self.paused and len(self.working) < self.node.concurrency:
+        while waits:
+            if self.paused or len(self.working) >= self.node.concurrency:
+                self.free_keys[key] = None  # the next turn that has a place sees to it
+                return False
             request, context, item, again = waits[0]
             rerun = next((each for each in self.again if each.key == key), None)
             if rerun is not None and rerun.request is request:
-                return  # the one that is run again came before: it is served first, from the turn
+                return False  # the one that is run again came before; when it ends, or is dropped, the key goes on
             waits.popleft()
             if not waits:
                 del self.key_waits[key]
@@ -277,12 +288,13 @@ class AsyncReplica(Replica):
             if rerun is not None:
                 rerun.passed = True
             self._start(request, context, item, again, key)
-            return
+            return True
+        return False
 
     def resume(self) -> None:
         super().resume()
-        for key in [key for key in self.key_waits if key not in self.keys]:
-            self._next_of_key(key)
+        if self.free_keys and self.scheduled == IDLE:
+            self.schedule()
 
     def run_again(self, again: Again) -> None:
         """Queue an activation that was rolled back, behind one item of another request."""

@@ -368,14 +368,14 @@ def test_a_container_that_claims_more_than_the_bytes_hold_is_refused_at_once(hea
 
 
 def test_a_fraction_bomb_ends_soon() -> None:
-    data = extension(codec.SCALAR, ["Fraction", "1e1000000"])
+    data = extension(codec.SCALAR, ["Fraction", "1e100000000"])
     begun_s = time.process_time()
 
     for read in decoders():
         with pytest.raises(CodecError):
             read(data)
 
-    assert time.process_time() - begun_s < 0.02
+    assert time.process_time() - begun_s < 0.5
 
 
 def same_hash(count: int) -> list[int]:
@@ -384,14 +384,14 @@ def same_hash(count: int) -> list[int]:
 
 @pytest.mark.parametrize("kind", [codec.SET, codec.FROZENSET, codec.MAP])
 def test_many_keys_that_hash_alike_are_refused_before_they_cost_their_square(kind: int) -> None:
-    keys = [codec._tagged(each) for each in same_hash(3000)]
+    keys = [codec._tagged(each) for each in same_hash(20_000)]
     content = msgspec.msgpack.encode([[key, 1] for key in keys] if kind == codec.MAP else keys)
     begun_s = time.process_time()
 
     with pytest.raises(CodecError, match="same hash"):
         decode_untrusted(extension(kind, content), nesting_depth=64)
 
-    assert time.process_time() - begun_s < 0.1
+    assert time.process_time() - begun_s < 1
 
 
 def test_a_few_keys_that_hash_alike_and_many_that_do_not_arrive() -> None:
@@ -512,6 +512,53 @@ def test_bytes_that_are_no_messagepack_are_a_codec_error(data: bytes) -> None:
 def test_a_dataclass_from_outside_has_passed_its_own_checks() -> None:
     with pytest.raises((CodecError, ActorflowError)):
         decode_untrusted(extension(codec.OBJECT, [codec.type_name(Checked), {"amount": -1}]), nesting_depth=9)
+
+
+@dataclasses.dataclass
+class Derived:
+    side: int
+    area: int = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self.area = self.side * self.side
+
+
+codec.register(Derived)
+
+
+def test_what_a_dataclass_derives_it_derives_itself_from_what_comes_from_outside() -> None:
+    lie = extension(codec.OBJECT, [codec.type_name(Derived), {"side": 2, "area": 999}])
+
+    assert decode_untrusted(lie, nesting_depth=9) == Derived(2)
+
+
+def test_a_registered_class_of_another_kind_is_never_called() -> None:
+    called: list[Any] = []
+
+    class Service:
+        def __init__(self, **fields: Any) -> None:
+            called.append(fields)
+
+    codec.register(Service)
+
+    for read in decoders():
+        with pytest.raises(CodecError):
+            read(extension(codec.OBJECT, [codec.type_name(Service), {"a": 1}]))
+    assert called == []
+
+
+@pytest.mark.parametrize("name", [codec.type_name(Colour), codec.type_name(Frozen), "nowhere"])
+@pytest.mark.parametrize("code", [codec.TUPLE, codec.SET, codec.MAP, codec.OBJECT, codec.SCALAR, codec.ERROR])
+def test_extensions_directly_in_one_another_are_refused_at_the_limit(code: int, name: str) -> None:
+    data = b"\x01"
+    for _ in range(1000):
+        data = extension(code, b"\x92" + msgpack.packb(name) + data if code == codec.OBJECT else data)
+    begun_s = time.process_time()
+
+    with pytest.raises(CodecError):
+        decode_untrusted(data, nesting_depth=64)
+
+    assert time.process_time() - begun_s < 0.5
 
 
 def test_a_list_as_a_key_from_outside_is_refused() -> None:

@@ -2,7 +2,6 @@
 
 import time
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,13 +100,13 @@ def test_rare_time_outs_leave_no_tables_behind_when_they_come_due() -> None:
 
 def test_many_keys_with_time_outs_of_their_own_come_due_in_linear_time() -> None:
     deadlines: Deadlines[int] = Deadlines()
-    for key in range(2000):
-        deadlines.add(key, 1 + key / 2000, 0.0)
+    for key in range(6000):
+        deadlines.add(key, 1 + key / 6000, 0.0)
     begun_s = time.process_time()
 
-    assert len(deadlines.due(10.0)) == 2000
+    assert len(deadlines.due(10.0)) == 6000
 
-    assert time.process_time() - begun_s < 0.1
+    assert time.process_time() - begun_s < 0.5
 
 
 def test_a_key_that_is_added_again_does_not_delay_the_others() -> None:

@@ -98,6 +98,13 @@ class FrozenItem(Exception):
     item: str
 
 
+class Single(Exception):
+    def __new__(cls) -> "Single":  # noqa: PYI034
+        return ONLY[0] if ONLY else super().__new__(cls)
+
+
+ONLY: list[Single] = []
+ONLY.append(Single())
 CAUSES = [
     OutOfStock("tea"), NeedsTwo(1, second="b"), ForgetsSuper(object()), HasSlots(3), TwoBases("x"), OwnLimit("full"),
     HasProperties("x"), RaisingRepr(), KeyError("tea"), KeyError(), OSError(2, "no such file", "a.txt"),
@@ -163,12 +170,27 @@ def test_an_error_that_is_not_retryable_after_all_arrives_as_such(kind: type[Act
     assert from_wire(sent.to_wire()).retryable is False
 
 
+def test_a_flag_is_told_to_who_does_not_know_the_class() -> None:
+    wire = {**OwnLimit("full").to_wire(), "type": "elsewhere:OwnLimit"}
+
+    assert from_wire(wire).overloaded is True
+
+
+@pytest.mark.parametrize("value", [["a"], {"k": 1}, {1}, object()], ids=repr)
+def test_a_field_that_is_no_text_arrives_as_text(value: Any) -> None:
+    wire = RequestError("m", item=value).to_wire()
+
+    assert set(map(type, wire.values())) <= {str, list}
+
+
 def test_a_topology_error_arrives_with_the_same_message_and_faults() -> None:
     sent = TopologyError(["s/a: one", "s/b: two"])
 
     received = from_wire(sent.to_wire())
 
     assert received.message == sent.message
+    assert isinstance(received, TopologyError)
+    assert received.faults == sent.faults
 
 
 def test_a_call_cycle_error_arrives_with_its_circle() -> None:
@@ -244,12 +266,31 @@ def test_an_actorflow_error_that_an_operator_raised_arrives_as_an_activation_err
     received = from_wire(activation_error(cause, "s/op failed").to_wire())
 
     assert isinstance(received, ActivationError)
+    assert type(received) is type(activation_error(cause, "s/op failed"))
 
 
 def test_attributes_of_the_cause_can_be_read() -> None:
     error: Any = activation_error(NeedsTwo(1, second="b"), "m")
 
     assert (error.first, error.second) == (1, "b")
+
+
+class Promising(Exception):
+    def __init__(self) -> None:
+        super().__init__("try again")
+        self.retryable = True
+        self.stream = "a river"
+        self.item = "mine"
+
+
+def test_our_fields_win_over_attributes_of_the_cause_and_the_cause_keeps_its_own() -> None:
+    cause = Promising()
+
+    error: Any = activation_error(cause, "m", item="'tea'")
+
+    assert (error.item, error.stream, error.retryable) == ("'tea'", "a river", False)
+    assert error.__cause__ is cause
+    assert cause.item == "mine"
 
 
 def test_raising_the_same_class_again_makes_no_new_class() -> None:
@@ -269,12 +310,14 @@ def test_attributes_of_the_cause_outside_its_dict_can_be_read(cause: Exception, 
 
 
 @pytest.mark.parametrize(
-    "cause", [RaisingStr("x"), Final("x"), FrozenItem("tea")], ids=lambda cause: type(cause).__name__
+    "cause", [RaisingStr("x"), Final("x"), FrozenItem("tea"), Single()], ids=lambda cause: type(cause).__name__
 )
 def test_no_cause_makes_activation_error_raise(cause: Exception) -> None:
     error = activation_error(cause, "m", item="'tea'")
 
     assert isinstance(error, ActivationError)
+    assert (error.message, error.item, error.cause_type) == ("m", "'tea'", type(cause).__name__)
+    assert error.__cause__ is cause
 
 
 # Summaries

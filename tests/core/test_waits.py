@@ -3,7 +3,6 @@
 import itertools
 import time
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -126,9 +125,9 @@ def test_a_ring_of_a_thousand_is_found_in_order() -> None:
 def test_a_long_chain_of_waiters_is_answered_in_linear_time() -> None:
     begun_s = time.process_time()
 
-    assert find_circle(0, lambda waiter: [[waiter + 1]] if waiter < 700 else []) is None
+    assert find_circle(0, lambda waiter: [[waiter + 1]] if waiter < 10_000 else []) is None
 
-    assert time.process_time() - begun_s < 0.05
+    assert time.process_time() - begun_s < 1
 
 
 def test_a_need_that_nobody_can_meet_is_not_a_circle() -> None:

@@ -106,6 +106,10 @@ def takes_sized(item: Sized) -> int:
     return len(item)
 
 
+def makes_orders_or_none(item: Any) -> list[Order] | None:
+    return None
+
+
 def describe(failure: ItemFailure) -> str:
     return str(failure.error)
 
@@ -202,6 +206,7 @@ REFUSED: dict[str, tuple[Callable[[Stream[Any, Any]], Any], dict[str, Any], str,
 ACCEPTED: dict[str, tuple[Callable[[Stream[Any, Any]], Any], dict[str, Any]]] = {
     "nothing but an entry": (lambda s: s, {}),
     "functions": (lambda s: s.map(str).filter(bool).flat_map(list), {}),
+    "elements that are not declared alone": (lambda s: s.flat_map(makes_orders_or_none).map(takes_text), {}),
     "an async map": (lambda s: s.map(asynchronous), {}),
     "an operator": (lambda s: s.then(Reserve), {"request_type": Order, "reply_type": Receipt}),
     "an operator of batches": (lambda s: s.then(Batches, replicas=3), {}),
@@ -307,6 +312,7 @@ def test_what_is_no_operator_is_refused_by_name(operator: Any) -> None:
 
 def test_a_route_may_have_an_output_named_errors() -> None:
     assert faults(lambda s: s.route(str, "good", "errors")) == []
+    assert len(faults(lambda s: s.route(str, "good")["good"].errors.map(repr))) == 1
 
 
 def test_what_follows_an_error_edge_receives_failures() -> None:
@@ -337,12 +343,15 @@ def test_an_annotation_that_cannot_be_hashed_does_not_break_the_check() -> None:
     [
         lambda s: s.then(Async, concurrency=0),
         lambda s: s.then(Async, mailbox_envelopes=0),
+        lambda s: s.then(Async, replicas="two"),
+        lambda s: s.call("s", concurrency=True),
+        lambda s: s.batch("3"),
         lambda s: s.batch(0),
         lambda s: s.top(-1),
         lambda s: s.join(s.map(str), str, how="sideways"),
         lambda s: s.into(s.source(lambda _: [1])),
     ],
-    ids=["concurrency", "mailbox_envelopes", "batch", "top", "join", "into-source"],
+    ids=["concurrency", "mailbox_envelopes", "text", "truth", "batch-of-text", "batch", "top", "join", "into-source"],
 )
 def test_numbers_and_words_out_of_range_are_refused(build: Any) -> None:
     assert len(faults(build)) == 1

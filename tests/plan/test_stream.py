@@ -180,8 +180,12 @@ def test_two_streams_cannot_share_a_step(bridge: Callable[[Any, Any], Any]) -> N
     app = App("shop")
     one, other = app.stream("a").map(str), app.stream("b").map(str)
 
+    before = one.topology, other.topology
+
     with pytest.raises(ValueError, match="of another stream"):
         bridge(one, other)
+
+    assert (one.topology, other.topology) == before, "a step that was refused is left behind"
 
 
 # Keys and folds
