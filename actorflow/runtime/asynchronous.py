@@ -31,8 +31,8 @@ class AsyncReplica(Replica):
     """
 
     __slots__ = (
-        "again", "aside", "bulk_turn", "current", "first", "free_keys", "held", "idle", "key_waits", "keys", "returning",
-        "working",
+        "again", "aside", "bulk_turn", "current", "first", "free_keys", "held", "idle", "key_waits", "keys",
+        "returning", "working",
     )  # fmt: skip
     suspends = True
 
