@@ -289,8 +289,8 @@ def _combine(cause: type[BaseException]) -> type[ActivationError]:
     """Return a class that is both. Raises: TypeError for two C layouts, and whatever __init_subclass__ raises."""
     if issubclass(cause, ActivationError):
         return cause
-    if not issubclass(cause, Exception):
-        return ActivationError
+    if not issubclass(cause, Exception) or issubclass(cause, (StopIteration, StopAsyncIteration)):
+        return ActivationError  # what means something to Python itself cannot be raised through a coroutine
     return type(cause.__name__, (ActivationError, cause), {"__module__": cause.__module__, "cause": cause})
 
 

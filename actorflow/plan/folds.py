@@ -51,7 +51,9 @@ class Fold:
         ahead = iter(items)
         try:
             return self.take(state, ahead)
-        except Exception as error:  # a list iterator knows how many are left: no index is counted per item
+        except BaseException as error:  # a list iterator knows how many are left: no index is counted per item
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                raise
             raise Partial(len(items) - length_hint(ahead) - 1) from error
 
     def take(self, state: Any, ahead: Iterator[Any]) -> list[Any] | None:
@@ -239,11 +241,10 @@ class Top(Fold):
         return []
 
     def take(self, state: list[tuple[Any, Any]], ahead: Iterator[Any]) -> None:
-        by, kept_max = self.by, 4 * self.count + 1024
-        for item in ahead:
-            state.append((item if by is None else by(item), item))
-            if len(state) > kept_max:  # sorting the few that are kept costs less than a heap, item by item
-                self._cut(state)
+        by = self.by
+        state.extend((item if by is None else by(item), item) for item in ahead)
+        if len(state) > 4 * self.count + 1024:  # sorting once in a while costs less than a heap, item by item
+            self._cut(state)
 
     def end(self, state: list[tuple[Any, Any]]) -> Iterable[Any]:
         self._cut(state)

@@ -126,7 +126,7 @@ class AsyncReplica(Replica):
             if self.again and (self.again[0].passed or not self._anything_else(self.again[0].request)):
                 again = self.again.popleft()
                 if again.request.state:
-                    self._drop(again.request, again.context, self._items(again.item))
+                    self.drop(again.request, again.context, self._items(again.item))
                     if again.key not in self.keys:
                         self._next_of_key(again.key)
                 elif again.key in self.keys:
@@ -186,7 +186,7 @@ class AsyncReplica(Replica):
             request, context, item = self.first.popleft()
             if not request.state:
                 return request, context, item
-            self._drop(request, context, self._items(item))
+            self.drop(request, context, self._items(item))
         while True:
             quick = self.current is not None or self.rest or self.quick
             if self.bulk and (self.bulk_turn or not quick):
@@ -211,7 +211,7 @@ class AsyncReplica(Replica):
         request, context, items = self.current
         if request.state:
             self.current = None
-            self._drop(request, context, items)
+            self.drop(request, context, items)
             return None
         item = items.pop()
         if not items:
@@ -283,7 +283,7 @@ class AsyncReplica(Replica):
             if not waits:
                 del self.key_waits[key]
             if request.state:
-                self._drop(request, context, self._items(item))
+                self.drop(request, context, self._items(item))
                 continue
             if rerun is not None:
                 rerun.passed = True
@@ -378,15 +378,15 @@ class AsyncReplica(Replica):
         if at_once:
             self.drop_current()
             for again in self.again:
-                self._drop(again.request, again.context, self._items(again.item))
+                self.drop(again.request, again.context, self._items(again.item))
             self.again.clear()
             for request, context, item in (*self.first, *(entry for held in self.held.values() for entry in held)):
-                self._drop(request, context, self._items(item))
+                self.drop(request, context, self._items(item))
             self.first.clear()
             self.held.clear()
             for waits in self.key_waits.values():
                 for request, context, item, _ in waits:
-                    self._drop(request, context, self._items(item))
+                    self.drop(request, context, self._items(item))
             self.key_waits.clear()
             for worker in [*self.working, *self.aside]:
                 worker.cancel()
@@ -395,7 +395,7 @@ class AsyncReplica(Replica):
     def drop_current(self) -> None:
         if self.current is not None:
             (request, context, items), self.current = self.current, None
-            self._drop(request, context, items)
+            self.drop(request, context, items)
 
     def retire_idle(self) -> None:
         """End the workers that have nothing to do: their operator is replaced, or their actor has ended."""

@@ -222,7 +222,7 @@ class Replica:
                 request, context, items = rest.pop()
                 count = len(items)
                 if request.state:
-                    self._drop(request, context, items)
+                    self.drop(request, context, items)
                 elif count > pace:
                     rest.append((request, context, items[pace:]))
                     count = pace
@@ -350,7 +350,7 @@ class Replica:
             if not self.scheduled:
                 self.schedule_bulk()
 
-    def _drop(self, request: Request, context: Context | None, items: list[Any]) -> None:
+    def drop(self, request: Request, context: Context | None, items: list[Any]) -> None:
         """Forget an envelope: of a request that has ended, or because this actor has."""
         if context is not None and context.ask is not None:
             context.ask.fail(self.host.gone(self.address, items, request))
@@ -362,7 +362,7 @@ class Replica:
         for context, items, generator in queue:
             if generator is not None:
                 self.host.close_generator(generator, self)
-            self._drop(request, context, items)
+            self.drop(request, context, items)
 
     def finished(self, request: Request, count: int) -> None:
         """Count items as consumed. What came of them was counted before, so the count cannot touch zero too early."""
@@ -443,7 +443,7 @@ class Replica:
             self.rest.clear()
             self.quick.clear()
             for request, context, items in waiting:
-                self._drop(request, context, items)
+                self.drop(request, context, items)
             for lane in (self.bulk, self.parked):
                 for request, queue in (lane or {}).items():
                     self._drop_queue(request, queue)
@@ -593,7 +593,7 @@ class PlainReplica(Replica):
                     if request.bulk:
                         request.relieve()
                 elif request.state:
-                    self._drop(request, context, items)
+                    self.drop(request, context, items)
                 elif count > pace:
                     rest.append((request, context, items[pace:]))
                     count = pace
@@ -778,7 +778,7 @@ class GeneratorReplica(Replica):
             below = without_newest(context) if self.node.returns else context
             self.work(request, below, later)
         elif later:
-            self._drop(request, context, later)
+            self.drop(request, context, later)
 
     def _pull(
         self, request: Request, context: Context | None, item: Any, generator: Iterator[Any], later: list[Any]

@@ -257,6 +257,9 @@ class Worker:
         if activation.rerun and not request.state:
             activation.abort()
             replica.run_again(Again(activation, self.key))
+        elif replica.closing and isinstance(error, asyncio.CancelledError) and not request.state:
+            activation.abort()
+            replica.drop(request, context, activation.item if replica.node.batches else [activation.item])
         elif error is not None or request.state:
             activation.abort()
             if error is not None and not request.state:
