@@ -239,7 +239,8 @@ _combined: dict[type[BaseException], tuple[type[ActivationError], tuple[_Descrip
 def activation_error(cause: BaseException, message: str, **fields: Any) -> ActivationError:
     """Return an ActivationError that is also an instance of the class of `cause`, with its arguments and attributes.
 
-    Never raises, whatever the class does: one that cannot be combined is named by `cause_type` alone. `fields` win over
+    Never raises, whatever the class does: one that cannot be combined is named by `cause_type` alone (those that mean
+    something to Python, such as StopIteration and KeyboardInterrupt, are among them). `fields` win over
     attributes of the cause that have the same name.
     """
     error = _combined_error(cause) or ActivationError(message)
@@ -274,7 +275,11 @@ def _combined_error(cause: BaseException) -> ActivationError | None:
         return None
     for descriptor in descriptors:
         try:
-            descriptor.__set__(error, descriptor.__get__(cause))
+            value = descriptor.__get__(cause)
+            if isinstance(error, descriptor.__objclass__):
+                descriptor.__set__(error, value)
+            else:
+                error.__dict__[descriptor.__name__] = value
         except (AttributeError, TypeError):  # not set in the cause, or read-only
             continue
     return error

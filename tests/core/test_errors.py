@@ -109,7 +109,7 @@ CAUSES = [
     OutOfStock("tea"), NeedsTwo(1, second="b"), ForgetsSuper(object()), HasSlots(3), TwoBases("x"), OwnLimit("full"),
     HasProperties("x"), RaisingRepr(), KeyError("tea"), KeyError(), OSError(2, "no such file", "a.txt"),
     FileNotFoundError("gone"), socket.gaierror(-2, "unknown"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"),
-    UnicodeEncodeError("ascii", "é", 0, 1, "ordinal"), StopIteration(3), SyntaxError("bad", ("f", 1, 2, "t")),
+    UnicodeEncodeError("ascii", "é", 0, 1, "ordinal"), SyntaxError("bad", ("f", 1, 2, "t")),
     ImportError("x", name="y"), RecursionError(), RequestError("x", stream="s"), TooManyRequestsError("busy"),
     TopologyError(["a", "b"]), CodecError("x"), ActivationError("inner", operator="Inner"),
     activation_error(KeyError("inner"), "inner"), AssertionError([1, 2]), Exception(),
@@ -250,7 +250,15 @@ def test_an_activation_error_is_also_what_the_operator_raised(cause: Exception) 
 
 
 @pytest.mark.parametrize(
-    "cause", [KeyboardInterrupt(), SystemExit(1), GeneratorExit(), OwnNew(1), ExceptionGroup("g", [KeyError()])]
+    "cause",
+    [
+        StopAsyncIteration(),
+        KeyboardInterrupt(),
+        SystemExit(1),
+        GeneratorExit(),
+        OwnNew(1),
+        ExceptionGroup("g", [KeyError()]),
+    ],
 )
 def test_what_cannot_be_combined_is_still_an_activation_error_that_names_it(cause: BaseException) -> None:
     error = activation_error(cause, "s/op failed")
@@ -299,7 +307,7 @@ def test_raising_the_same_class_again_makes_no_new_class() -> None:
 
 @pytest.mark.parametrize(
     ("cause", "attribute"),
-    [(OSError(2, "no", "f"), "errno"), (OSError(2, "no", "f"), "filename"), (StopIteration(3), "value"),
+    [(OSError(2, "no", "f"), "errno"), (OSError(2, "no", "f"), "filename"),
      (HasSlots(3), "code"), (ImportError("x", name="y"), "name"),
      (UnicodeDecodeError("utf-8", b"a", 0, 1, "r"), "reason")],
 )  # fmt: skip
@@ -339,3 +347,12 @@ def test_a_summary_never_raises() -> None:
     assert "RuntimeError" in summary(RaisingRepr())
     assert "RecursionError" in summary(nested)
     assert "ValueError" in summary(10**5000)
+
+
+@pytest.mark.parametrize("cause", [StopIteration(3), StopAsyncIteration()])
+def test_what_ends_an_iteration_is_named_but_not_raised_as_such(cause: Exception) -> None:
+    """A coroutine that raises StopIteration is a RuntimeError to Python: the caller must get an ActivationError."""
+    error = activation_error(cause, "said so")
+
+    assert type(error) is ActivationError
+    assert (error.cause_type, error.__cause__) == (type(cause).__name__, cause)
