@@ -136,6 +136,7 @@ def test_a_value_that_cannot_travel_is_a_codec_error(tagged: bool) -> None:
 def test_a_truth_value_is_no_number() -> None:
     with pytest.raises(ProtocolError):
         read(msgpack.packb([[wire.CREDIT, True, True]]))
+    assert read(msgpack.packb([[wire.ASK, 1, "x", True]])) == [[wire.ASK, 1, "x", True]]
 
 
 # Outbox
