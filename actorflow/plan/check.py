@@ -70,6 +70,8 @@ def faults_of(app: AppPlan) -> Iterator[str]:
                 yield f"{place}: how={step.how!r}, but a join is one of {_listed(Gathering)}"
             if isinstance(step, KeyBy) and not _is_count(step.space.shards):
                 yield f"{place}: shards={step.space.shards}, but a key space has at least one shard"
+            if isinstance(step, KeyBy) and not _is_used(topology, step):
+                yield f"{place}: no step uses this key: an operator or a fold must follow it, with only filters between"
         yield from _types(topology)
     yield from _spaces(streams.values())
 
@@ -186,6 +188,18 @@ def _is_keyed(topology: Topology, step: Step) -> bool:
     while len(sources) == 1 and isinstance(sources[0], Function) and sources[0].shape == "filter":
         sources = [by_number[edge.source] for edge in topology.inputs_of(sources[0].number)]
     return bool(sources) and all(isinstance(source, KeyBy) for source in sources)
+
+
+def _is_used(topology: Topology, key: KeyBy) -> bool:
+    """Return whether an operator or a fold works by a key; any other step but a filter forgets it."""
+    ahead = [topology.steps[edge.target] for edge in topology.outputs_of(key.number)]
+    while ahead:
+        step = ahead.pop()
+        if isinstance(step, (Then, Gather)):
+            return True
+        if isinstance(step, Function) and step.shape == "filter":
+            ahead.extend(topology.steps[edge.target] for edge in topology.outputs_of(step.number))
+    return False
 
 
 def _spaces(topologies: Iterable[Topology]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from actorflow import codec
 from actorflow.envelope import Context, Frame, common_frames
-from actorflow.errors import ActorflowError, ItemBudgetError, activation_error, summary
+from actorflow.errors import ActorflowError, ItemBudgetError, activation_error, cause_text, summary
 from actorflow.plan.folds import Fold, Partial
 from actorflow.plan.operator import ItemFailure, OnError
 from actorflow.plan.topology import CallStream, Function, Gathering, Join, Route, Step
@@ -27,14 +27,6 @@ if TYPE_CHECKING:
     from actorflow.runtime.wiring import Wiring
 
 Put = Callable[[Request, Context | None, list[Any]], None]
-
-
-def text_of(cause: BaseException) -> str:
-    """Return the text of an exception, also of one whose `__str__` raises."""
-    try:
-        return str(cause)
-    except Exception as error:
-        return f"(its text cannot be read: {type(error).__name__})"
 
 
 class Node:
@@ -69,7 +61,7 @@ class Node:
         while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
             cause = cause.exceptions[0]  # a TaskGroup with one failed task: that one is the reason
         first = cause if isinstance(cause, ActorflowError) else None
-        text = text_of(cause)
+        text = cause_text(cause)
         # through many levels of calls the innermost error is told, and how deep it was, not every level in between
         levels, why = getattr(cause, "origin", (0, text if first is not None else f"{type(cause).__name__}: {text}"))
         deep = f", {levels} calls deep" if levels > 1 else ""

@@ -224,7 +224,7 @@ ACCEPTED: dict[str, tuple[Callable[[Stream[Any, Any]], Any], dict[str, Any]]] = 
     "a union": (lambda s: s.map(takes_number), {"request_type": int | str}),
     "a key that is a field": (lambda s: s.key_by("sku").then(Sync), {"request_type": Order}),
     "the same space twice": (lambda s: (s.key_by("a", shards=4).count(), s.key_by("a", shards=4).count()), {}),
-    "replicas after the key is used": (lambda s: s.key_by("a").map(str).then(Sync, replicas=2), {}),
+    "replicas after the key is used": (lambda s: s.key_by("a").then(Sync).then(Sync, replicas=2), {}),
     "a further source": (lambda s: s.source(lambda _: [1]).discard(), {}),
     "later into earlier": (leads_back, {}),
 }
@@ -360,3 +360,12 @@ def test_numbers_and_words_out_of_range_are_refused(build: Any) -> None:
 @pytest.mark.parametrize("word", ["explode", "edge"])
 def test_the_on_error_of_a_stream_is_checked_like_that_of_an_operator(word: Any) -> None:
     assert faults(lambda s: s.then(Sync), on_error=word) != []
+
+
+def test_a_key_that_no_step_works_by_is_refused() -> None:
+    lost, used = App("lost"), App("used")
+    lost.stream("s", str).key_by().map(str.upper).count()
+    used.stream("s", str).key_by().filter(str.isalpha).count()
+
+    assert [fault for fault in faults_of(lost) if "no step uses this key" in fault]
+    assert not list(faults_of(used))
