@@ -31,7 +31,7 @@ from actorflow.remote import RemoteConnection
 from actorflow.runtime.host import Host
 
 URL = "http://127.0.0.1:7700"
-EXIT_REFUSED, EXIT_FAILED = 2, 1
+EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 console = Console(stderr=True, highlight=False)
 
@@ -39,14 +39,14 @@ console = Console(stderr=True, highlight=False)
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="actorflow")
 def main() -> None:
-    r"""Run apps of dataflow streams, and send them requests.
+    """Run apps of dataflow streams, and send them requests.
 
     \b
     actorflow run examples.shop:app                            start an app on http://127.0.0.1:7700
-    actorflow call checkout '{"sku": "tea", "quantity": 2}'    send a request, print the reply
+    actorflow call payment '{"card": "4711", "cents": 450}'    send a request, print the reply
     actorflow check examples.shop:app                          find every fault before anything starts
-    actorflow graph examples.shop:app --svg > shop.svg         draw the streams
-    """
+    actorflow graph examples.shop:app checkout --svg > a.svg   draw a stream
+    """  # noqa: D301 - click looks for that control character
 
 
 @main.command()
@@ -74,11 +74,18 @@ async def _serve(app: AppPlan, *, address: str, port: int, token: str | None, st
         gateway = Gateway(host, address=address, port=port, token=token)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
-    asked = asyncio.Event()
+    asked, insisted = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def ask() -> None:
+        (insisted if asked.is_set() else asked).set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked.set)
-    await host.start()
+        loop.add_signal_handler(number, ask)
+    if not await _unless(asked, host.start()):
+        await host.stop()
+        console.print("stopped before it had started")
+        return
     try:
         await gateway.start()
     except OSError as error:
@@ -93,12 +100,33 @@ async def _serve(app: AppPlan, *, address: str, port: int, token: str | None, st
         console.print(f"  POST {gateway.url}/streams/{name}")
     console.print("Ctrl-C drains and stops.")
     await asked.wait()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.remove_signal_handler(number)
-    console.print(f"draining: {host.in_flight} requests in flight")
-    finished = await host.drain(drain_s)
+    console.print(f"draining: {host.in_flight} requests in flight; once more stops at once")
+    drained: list[bool] = []
+
+    async def drain() -> None:
+        drained.append(await host.drain(drain_s))
+
+    if not await _unless(insisted, drain()):
+        console.print("stopped at once")
+        await host.stop()
     await gateway.stop()
-    console.print("stopped" if finished else f"stopped; some requests did not end within {drain_s:g} s")
+    if drained:
+        console.print("stopped" if drained[0] else f"stopped; some requests did not end within {drain_s:g} s")
+    else:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work and return True, or give it up when the event comes first and return False."""
+    doing, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+    await asyncio.wait({doing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if doing.done():
+        doing.result()
+        return True
+    doing.cancel()
+    await asyncio.gather(doing, return_exceptions=True)
+    return False
 
 
 @main.command()
@@ -125,7 +153,7 @@ def call(stream: str, item: str, url: str, timeout_s: float | None, many: bool, 
 
 
 async def _call(stream: str, item: Any, url: str, timeout_s: float | None) -> None:
-    connection = RemoteConnection(url, token=os.environ.get("ACTORFLOW_TOKEN"))
+    connection = _connection(url)
     try:
         with _progress() as progress:
             task = progress.add_task(f"{stream}: waiting", total=None)
@@ -140,7 +168,7 @@ async def _call(stream: str, item: Any, url: str, timeout_s: float | None) -> No
 
 
 async def _call_many(stream: str, items: Iterator[Any], url: str, timeout_s: float | None) -> None:
-    connection = RemoteConnection(url, token=os.environ.get("ACTORFLOW_TOKEN"))
+    connection = _connection(url)
     counts = [0, 0]
     began = time.monotonic()
 
@@ -230,7 +258,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         console.print("interrupted")
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)
 
 
 def _load(target: str) -> AppPlan:
@@ -258,6 +286,13 @@ def _load(target: str) -> AppPlan:
             f"{module_name}:{attribute} is {found}, not an App (apps there: {', '.join(apps) or 'none'})"
         )
     return app
+
+
+def _connection(url: str) -> RemoteConnection:
+    try:
+        return RemoteConnection(url, token=os.environ.get("ACTORFLOW_TOKEN"))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--url") from None
 
 
 def _read(item: str) -> str:

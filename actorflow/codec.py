@@ -139,6 +139,13 @@ def decode(data: bytes | bytearray | memoryview) -> Any:
         raise CodecError(f"cannot decode {len(data)} bytes: {_words(error)}") from error
 
 
+CONTAINERS_MAX = 200_000
+"""Arrays and maps in one message from outside."""
+
+ITEMS_MAX = 1_000_000
+"""Items in one array or map from outside."""
+
+
 def decode_untrusted(data: bytes, *, nesting_depth: int, ext: bool = True) -> Any:
     """Decode bytes from outside: containers no larger than the bytes, nesting bounded, duplicate keys refused.
 
@@ -147,7 +154,7 @@ def decode_untrusted(data: bytes, *, nesting_depth: int, ext: bool = True) -> An
     Raises: CodecError.
     """
     try:
-        return _Outside(nesting_depth, ext=ext).value(_unpacked(data), 0)
+        return _Outside(nesting_depth, ext=ext).opened(data)
     except CodecError:
         raise
     except Exception as error:  # as in decode(), and the bytes are anybody's
@@ -312,18 +319,6 @@ def _check_fields(kind: Any, fields: Any) -> None:
 # -- bytes from outside
 
 
-def _unpacked(data: bytes) -> Any:
-    """Decode one layer: extensions stay closed, so that whoever opens them knows how deep they are."""
-    return msgpack.unpackb(
-        data,
-        raw=False,
-        strict_map_key=False,
-        object_pairs_hook=_unique,
-        ext_hook=msgspec.msgpack.Ext,
-        timestamp=3,  # extension -1: as a datetime, which is what msgspec makes of it
-    )
-
-
 def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     unique = dict(pairs)
     if len(unique) != len(pairs):
@@ -334,11 +329,44 @@ def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
 class _Outside:
     """Makes the value of what MessagePack knows, from the outermost container inwards, within the limits."""
 
-    __slots__ = ("_ext", "_nesting_depth")
+    __slots__ = ("_containers", "_ext", "_nesting_depth")
 
     def __init__(self, nesting_depth: int, *, ext: bool) -> None:
         self._nesting_depth = nesting_depth
         self._ext = ext
+        self._containers = 0
+
+    def opened(self, data: bytes) -> Any:
+        """Return the value of a whole message."""
+        return self.value(self._unpacked(data), 0)
+
+    def _unpacked(self, data: bytes) -> Any:
+        """Decode one layer: extensions stay closed, so that whoever opens them knows how deep they are."""
+        return msgpack.unpackb(
+            data,
+            raw=False,
+            strict_map_key=False,
+            object_pairs_hook=self._map,
+            list_hook=self._list,
+            ext_hook=msgspec.msgpack.Ext,
+            max_array_len=ITEMS_MAX,
+            max_map_len=ITEMS_MAX,
+            timestamp=3,  # extension -1: as a datetime, which is what msgspec makes of it
+        )
+
+    def _map(self, pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+        self._count()
+        return _unique(pairs)
+
+    def _list(self, values: list[Any]) -> list[Any]:
+        self._count()
+        return values
+
+    def _count(self) -> None:
+        """Refuse a message that is made of containers: an empty map is one byte on the wire and sixty-four here."""
+        self._containers += 1
+        if self._containers > CONTAINERS_MAX:
+            raise CodecError(f"a message holds more than {CONTAINERS_MAX} arrays and maps")
 
     def value(self, raw: Any, level: int) -> Any:
         """Return the value of anything; `level` containers are around it. One call per container, none per scalar."""
@@ -372,7 +400,7 @@ class _Outside:
             return _bounded_integer(raw.data)
         if level >= self._nesting_depth:
             raise self._too_deep()
-        content = _unpacked(raw.data)
+        content = self._unpacked(raw.data)
         if code == MAP:
             pairs = [(self.value(key, level + 1), self.value(part, level + 1)) for key, part in content]
             _check_hashes([key for key, _ in pairs])

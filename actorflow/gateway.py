@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hmac
 import ipaddress
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -117,7 +117,7 @@ class Gateway:
         """Check the token; turn errors into problem documents (RFC 9457)."""
         if self._token is not None and request.path != "/healthz":
             given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-            if not hmac.compare_digest(given.encode(), self._token.encode()):
+            if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self._token.encode()):
                 return _problem(401, "a valid token is needed: Authorization: Bearer …", "UnauthorizedError")
         try:
             return await handler(request)
@@ -130,6 +130,9 @@ class Gateway:
             if error.status == 413:
                 detail = f"the body is larger than {self._host.limits.frame_bytes} bytes, the limit"
             return _problem(error.status, detail, error.reason.replace(" ", "") + "Error")
+        except (ValueError, ArithmeticError, LookupError, TypeError) as error:
+            log.warning("%s %s: %s: %s", request.method, request.path, type(error).__name__, error)
+            return _problem(400, f"the request cannot be read: {type(error).__name__}", "BadRequestError")
 
     async def _healthz(self, request: web.Request) -> web.Response:
         return _json({"status": "draining" if self._host.draining else "ok", "host": self._host.name})
@@ -151,19 +154,26 @@ class Gateway:
     async def _post(self, request: web.Request) -> web.StreamResponse:
         host = self._host
         wiring = host.stream(request.match_info["name"])
+        body = await request.read()
+        if body.count(b"{") + body.count(b"[") > codec.CONTAINERS_MAX:
+            raise CodecError(f"the body holds more than {codec.CONTAINERS_MAX} arrays and objects")
         try:
-            item = orjson.loads(await request.read() or b"null")
+            item = orjson.loads(body or b"null")
         except orjson.JSONDecodeError as error:
             raise CodecError(f"the body is not JSON: {error}") from None
         timeout_s = _timeout(request)
-        work = host.begin(wiring, wiring.checked(item), timeout_s)
+        item = wiring.checked(item)
         if wiring.replies == "many" and "application/x-ndjson" in request.headers.get("Accept", ""):
+            work = host.open(wiring, timeout_s)
+            assert work.replies is not None
+            work.replies.streamed = True  # before the first reply: who makes them waits for who reads them
+            host.enter(work, [item])
             return await self._stream_replies(request, work)
+        work = host.begin(wiring, item, timeout_s)
         return _json(await host.answer(work), request_id=work.id)
 
     async def _stream_replies(self, request: web.Request, work: Request) -> web.StreamResponse:
         assert isinstance(work.replies, ReplyQueue)
-        work.replies.streamed = True
         with _cancelled_with(work):
             some = await work.replies.read()  # an error before the first reply still has its own status
             response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "X-Request-Id": work.id})
@@ -251,7 +261,7 @@ def _cancelled_with(work: Request) -> Any:
     """Cancel a request when whoever reads its replies is cancelled, which is what a disconnect does."""
     try:
         yield
-    except (asyncio.CancelledError, ConnectionError):
+    except BaseException:
         work.cancel("its caller left")
         raise
 
@@ -300,4 +310,9 @@ def problem_of(error: ActorflowError) -> web.Response:
 def _problem(status: int, detail: str, kind: str, **fields: Any) -> web.Response:
     headers = {"Retry-After": RETRY_AFTER_S} if status in {429, 503} else None
     body = {"type": f"urn:actorflow:{kind}", "title": kind, "status": status, "detail": detail, **fields}
-    return web.Response(body=_dump(body), status=status, content_type="application/problem+json", headers=headers)
+    data = json.dumps(body, default=repr).encode() if _has_surrogates(detail) else _dump(body)
+    return web.Response(body=data, status=status, content_type="application/problem+json", headers=headers)
+
+
+def _has_surrogates(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)

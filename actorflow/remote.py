@@ -12,7 +12,14 @@ import msgspec
 
 from actorflow import codec, wire
 from actorflow.connection import Items, Named
-from actorflow.errors import ActorflowError, CodecError, ConnectionLostError, ProtocolError, from_wire
+from actorflow.errors import (
+    ActorflowError,
+    CodecError,
+    ConnectionLostError,
+    ProtocolError,
+    activation_error,
+    from_wire,
+)
 from actorflow.limits import Limits
 
 CONNECT_TIMEOUT_S = 10.0
@@ -53,7 +60,10 @@ class RemoteConnection:
         mode = wire.ONE if progress is None else wire.WATCHED
         async with self._exchange(stream, item, timeout_s, attributes, mode) as exchange:
             exchange.progress = progress
-            return _typed(stream, await exchange.result())
+            reply = await exchange.result()
+            if not isinstance(stream, str) and stream.replies == "many":
+                return [_typed(stream, value) for value in reply]
+            return _typed(stream, reply)
 
     async def stream(
         self,
@@ -72,8 +82,6 @@ class RemoteConnection:
                         self._put([wire.CREDIT, exchange.number, len(values)])
                         for value in values:
                             yield _typed(stream, value)
-                if feeding.done() and not feeding.cancelled() and (error := feeding.exception()) is not None:
-                    raise error
             finally:
                 feeding.cancel()
                 await asyncio.gather(feeding, return_exceptions=True)
@@ -146,15 +154,24 @@ class RemoteConnection:
         return exchange
 
     async def _feed(self, exchange: Exchange, items: Items) -> None:
-        if isinstance(items, AsyncIterable):
-            async for item in items:
-                await exchange.take_room()
-                self._put([wire.ITEMS, exchange.number, [item]])
+        try:
+            if isinstance(items, AsyncIterable):
+                async for item in items:
+                    await self._send_item(exchange, item)
+            else:
+                for item in items:
+                    await self._send_item(exchange, item)
+        except Exception as error:  # the replies that were still to come depend on it: the reader is told at once
+            said = f"the items of the request raised {type(error).__name__}: {error}"
+            self._put([wire.CANCEL, exchange.number])
+            exchange.fail(error if isinstance(error, ActorflowError) else activation_error(error, said))
         else:
-            for item in items:
-                await exchange.take_room()
-                self._put([wire.ITEMS, exchange.number, [item]])
-        self._put([wire.END, exchange.number])
+            self._put([wire.END, exchange.number])
+
+    async def _send_item(self, exchange: Exchange, item: Any) -> None:
+        codec.encode(item)  # what cannot travel is refused here, where it can be told apart
+        await exchange.take_room()
+        self._put([wire.ITEMS, exchange.number, [item]])
 
     # -- the connection
 
@@ -186,7 +203,7 @@ class RemoteConnection:
             self._socket = socket
             writing: asyncio.Queue[bytes] = asyncio.Queue()
             loop = asyncio.get_running_loop()
-            self._outbox = wire.Outbox(writing.put_nowait, loop.call_soon)
+            self._outbox = wire.Outbox(writing.put_nowait, loop.call_soon, message_bytes=self._limits.frame_bytes)
             self._outbox.put([wire.HELLO, wire.VERSION, "tagged"])
             self._reader = loop.create_task(self._read(socket), name="client reader")
             self._writer = loop.create_task(_write_all(socket, writing), name="client writer")

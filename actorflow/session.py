@@ -28,6 +28,37 @@ OPEN_MAX = 20_000
 
 PROGRESS_EVERY_S = 0.25
 
+UNSENT_FRAMES_MAX = 4
+"""Replies of so many times `frame_bytes` may wait for a slow reader before its connection is closed."""
+
+CLOSE_TIMEOUT_S = 5.0
+
+
+class _Credit:
+    """How many values the client has room for: never more than it may announce at once."""
+
+    __slots__ = ("_changed", "_count", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._count = wire.ITEMS_AHEAD
+        self._changed: asyncio.Future[None] | None = None
+
+    def add(self, count: int) -> None:
+        """Note room that the client has made."""
+        self._count = min(self._count + max(count, 0), wire.ITEMS_AHEAD)
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+    async def take(self, wanted: int) -> int:
+        """Wait until there is room, and take as much of it as is wanted."""
+        while not self._count:
+            self._changed = self._loop.create_future()
+            await self._changed
+        taken = min(wanted, self._count)
+        self._count -= taken
+        return taken
+
 
 class Session:
     """The state of one connection: its open exchanges. Everything that is still open ends with it."""
@@ -36,23 +67,35 @@ class Session:
         self._host = host
         self._socket = socket
         self._open: dict[int, Request] = {}
-        self._credits: dict[int, asyncio.Semaphore] = {}
+        self._credits: dict[int, _Credit] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._outbox = wire.Outbox(self._write, host.loop.call_soon)
+        self._outbox = wire.Outbox(self._write, host.loop.call_soon, message_bytes=host.limits.frame_bytes)
         self._writing: asyncio.Queue[bytes] = asyncio.Queue()
+        self._unsent_bytes = 0
         self._writer = host.loop.create_task(self._write_all(), name="session writer")
         self._greeted = self._closed = False
 
     # -- bytes
 
     def _write(self, data: bytes) -> None:
-        if not self._closed:
-            self._writing.put_nowait(data)
+        if self._closed:
+            return
+        self._unsent_bytes += len(data)
+        if self._unsent_bytes > UNSENT_FRAMES_MAX * self._host.limits.frame_bytes:
+            log.warning(
+                "closed a connection: %d bytes of replies wait for a reader that does not read", self._unsent_bytes
+            )
+            self._run(self.close(), "end of a slow reader")
+            return
+        self._writing.put_nowait(data)
 
     async def _write_all(self) -> None:
         with contextlib.suppress(ConnectionError):
             while True:
-                await self._socket.send_bytes(await self._writing.get())
+                data = await self._writing.get()
+                await self._socket.send_bytes(data)
+                self._unsent_bytes -= len(data)
+                self._writing.task_done()
 
     async def receive(self, data: bytes) -> bool:
         """Act on a message; return False when the connection is to be closed."""
@@ -83,14 +126,15 @@ class Session:
             request.on_end = None
             request.cancel("its client left")
         self._open.clear()
-        tasks = [self._writer, *self._tasks]
-        if not self._writing.empty() and not self._socket.closed:
-            await asyncio.sleep(0)
+        if not self._socket.closed and not self._writer.done():
+            with contextlib.suppress(TimeoutError):  # replies that are there are sent, to whoever reads them
+                await asyncio.wait_for(self._writing.join(), CLOSE_TIMEOUT_S)
+        tasks = [task for task in (self._writer, *self._tasks) if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        with contextlib.suppress(ConnectionError):
-            await self._socket.close(code=1001)
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            await asyncio.wait_for(self._socket.close(code=1001), CLOSE_TIMEOUT_S)
 
     # -- frames
 
@@ -110,8 +154,7 @@ class Session:
                 self._host.fed(request)
         elif kind == wire.CREDIT:
             if (credit := self._credits.get(frame[1])) is not None:
-                for _ in range(min(max(frame[2], 0), wire.ITEMS_AHEAD)):
-                    credit.release()
+                credit.add(frame[2])
         elif kind == wire.CANCEL:
             if (request := self._open.get(frame[1])) is not None:
                 request.cancel()
@@ -203,7 +246,7 @@ class Session:
         request.replies.streamed = True
         request.more().idle_since_s = self._host.now_s()
         self._open[number] = request
-        self._credits[number] = asyncio.Semaphore(wire.ITEMS_AHEAD)
+        self._credits[number] = _Credit(self._host.loop)
         self._outbox.put([wire.ACCEPTED, number, request.id])
         self._outbox.put([wire.ROOM, number, wire.ITEMS_AHEAD])
         self._run(self._forward(number, request), f"replies of {request.id}")
@@ -238,11 +281,7 @@ class Session:
             while values := await request.replies.read():
                 request.more().idle_since_s = self._host.now_s()
                 while values:
-                    await credit.acquire()
-                    some = 1
-                    while some < len(values) and not credit.locked():
-                        await credit.acquire()
-                        some += 1
+                    some = await credit.take(len(values))
                     self._outbox.put([wire.VALUES, number, values[:some]])
                     values = values[some:]
             if request.stream.replies == "one":

@@ -40,6 +40,9 @@ MODES: Final = (ONE, SEND, STREAM, WATCHED)
 ITEMS_AHEAD: Final = 1024
 """Items, or values, that one side may send before the other has made room for more."""
 
+MESSAGE_BYTES: Final = 16 << 20
+"""One message at the most, unless a host sets another limit."""
+
 _encode = msgspec.msgpack.Encoder(enc_hook=codec.plain).encode
 
 _SHAPES: dict[int, tuple[type | tuple[type, ...], ...]] = {
@@ -93,6 +96,8 @@ def _fits(fields: list[Any], shape: tuple[Any, ...]) -> bool:
     """Return whether fields are of the types of a shape; a truth value, which Python counts as an int, is no number."""
     if len(fields) != len(shape) or not all(map(isinstance, fields, shape)):
         return False
+    if any(type(field) is int and not 0 <= field < 1 << 63 for field in fields[:1]):
+        return False  # an exchange's number, or the version, that a peer could not read back
     return bool not in map(type, fields) or all(
         expected is object for field, expected in zip(fields, shape, strict=True) if type(field) is bool
     )
@@ -101,8 +106,11 @@ def _fits(fields: list[Any], shape: tuple[Any, ...]) -> bool:
 class Outbox:
     """Frames on their way out: all that one turn of the event loop produces leaves as one message."""
 
-    def __init__(self, write: Callable[[bytes], None], call_soon: Callable[..., Any]) -> None:
+    def __init__(
+        self, write: Callable[[bytes], None], call_soon: Callable[..., Any], *, message_bytes: int = MESSAGE_BYTES
+    ) -> None:
         self.tagged = True
+        self._message_bytes = message_bytes
         self._frames: list[list[Any]] = []
         self._write = write
         self._call_soon = call_soon
@@ -116,13 +124,25 @@ class Outbox:
     def flush(self) -> None:
         """Write what there is; a frame that cannot be encoded becomes an ERROR frame of its exchange."""
         frames, self._frames = self._frames, []
-        if not frames:
-            return
+        if frames:
+            self._send(frames)
+
+    def _send(self, frames: list[list[Any]]) -> None:
+        """Write frames as one message, or as several where one would be larger than the other side accepts."""
         try:
             data = pack(frames, tagged=self.tagged)
         except CodecError:
-            data = pack([self._sound(frame) for frame in frames], tagged=self.tagged)
-        self._write(data)
+            frames = [self._sound(frame) for frame in frames]
+            data = pack(frames, tagged=self.tagged)
+        if len(data) <= self._message_bytes:
+            self._write(data)
+        elif len(frames) > 1:
+            half = len(frames) // 2
+            self._send(frames[:half])
+            self._send(frames[half:])
+        else:
+            said = CodecError(f"a value of {len(data)} bytes is larger than a message may be ({self._message_bytes})")
+            self._write(pack([[ERROR, frames[0][1], said.to_wire()]], tagged=self.tagged))
 
     def _sound(self, frame: list[Any]) -> list[Any]:
         try:

@@ -74,10 +74,10 @@ async def main() -> None:
             table.add_row(word, f"{number:,}")
         console.print(table)
         example = f"curl -d '\"to be or not to be\"' {gateway.url}/streams/top-words"
-        console.print(f"try it yourself with --stay: {example}", soft_wrap=True)
         if given.stay:
-            console.print("Ctrl-C stops.")
+            console.print(f"try it: {example}\nCtrl-C stops.", soft_wrap=True)
             await asyncio.Event().wait()
+        console.print("with --stay it keeps answering there, until Ctrl-C")
 
 
 if __name__ == "__main__":

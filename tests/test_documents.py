@@ -31,7 +31,9 @@ def test_a_program_of_the_readme_runs(number: int, capsys: pytest.CaptureFixture
     space: dict[str, object] = {"__name__": "readme"}
     exec(compile(code, f"README.md[{number}]", "exec"), space)
     if "asyncio.run" not in code:
-        asyncio.run(space["main"]())  # type: ignore[operator]
+        done = space["main"]()  # type: ignore[operator]
+        if asyncio.iscoroutine(done):
+            asyncio.run(done)
 
     if number == 0:
         assert capsys.readouterr().out == "Hello, world!\n"

@@ -98,6 +98,12 @@ class Stream(Generic[Q, T]):
         return self._plan.name
 
     @property
+    def replies(self) -> Replies:
+        """Return how the stream answers: "one", "many" or "none"."""
+        replies: Replies = self._plan.declared.get("replies", "one")
+        return replies
+
+    @property
     def reply_type(self) -> Any:
         """Return the declared type of the replies (`Any` when none was declared)."""
         return self._plan.declared.get("reply_type", Any)

@@ -27,6 +27,7 @@ from actorflow.errors import (
     TooManyRequestsError,
     UnknownStreamError,
     activation_error,
+    cause_text,
     summary,
 )
 from actorflow.plan.app import AppPlan, unknown_stream
@@ -269,9 +270,10 @@ class Host:
                     running.run(self)
                     if ready or clock() - began > SLICE_S:
                         break
-        except Exception as error:  # a fault of ours: it must neither strand the replica nor hang the request
-            log.exception("a turn of host %s failed", self.name)
+        except BaseException as error:  # it must neither strand the replica nor hang the request
             self._recover(running, error)
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                raise
         finally:
             self.working, self.turning = working, turning
             if ready or bulk:
@@ -280,8 +282,9 @@ class Host:
                 self.awake = False
                 self.activation.forget_last()
 
-    def _recover(self, running: Runnable, error: Exception) -> None:
+    def _recover(self, running: Runnable, error: BaseException) -> None:
         """Fail the request that was being worked on, and let its replica go on with the next."""
+        log.error("a turn of host %s failed", self.name, exc_info=error)
         activation = self.activation
         activation.abort()
         if isinstance(running, Replica):
@@ -336,6 +339,10 @@ class Host:
         self.began = self.clock()
         try:
             direct.take_now(request, item)
+        except BaseException as error:
+            self._recover(direct, error)
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                raise
         finally:
             self.turning = False
             if self.ready or self.ready_bulk:
@@ -399,9 +406,13 @@ class Host:
             counts[region] -= 1
             if not counts[region]:
                 request.settle()
-        except Exception as error:  # a fault of ours: it must neither hang the request nor keep the host awake
-            log.exception("request %s could not begin", request.id)
-            request.fail(activation_error(error, f"request {request.id} of {wiring.name} could not begin: {error}"))
+        except BaseException as error:  # it must neither hang the request nor keep the host awake
+            log.error("request %s could not begin", request.id, exc_info=error)
+            request.fail(
+                activation_error(error, f"request {request.id} of {wiring.name} could not begin: {cause_text(error)}")
+            )
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                raise
         finally:
             if idle:
                 if self.ready or self.ready_bulk:

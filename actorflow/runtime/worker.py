@@ -156,21 +156,24 @@ class Worker:
                 error = failure
             self._coroutine = self._awaited = None
             self._wake = self.replica.host.loop.create_future()
-            retiring = isinstance(error, asyncio.CancelledError) and not self._stop
+            # cancelled by whoever ends the event loop, and not by us: this worker takes no more
+            ended = isinstance(error, asyncio.CancelledError) and not self._stop and self.task.cancelling() > 0
             while self.task.cancelling():
                 self.task.uncancel()
+            self._retired = self._retired or ended
             self._finished(result, error)
             if self._retired:
                 self.replica.host.workers.pop(self.task, None)
+                if ended:
+                    raise asyncio.CancelledError
                 return
-            if retiring and self.replica.host.stopping:
-                self.replica.host.workers.pop(self.task, None)
-                raise asyncio.CancelledError
 
     @property
     def is_clean(self) -> bool:
         """Return whether the next activation may run here: none has left a context variable set."""
-        return self.context == self._base  # the same root, in most cases: one comparison of pointers
+        return (
+            not self._retired and self.context == self._base
+        )  # the same root, in most cases: one comparison of pointers
 
     def retire(self) -> None:
         """End the task of a worker that has nothing to do."""
@@ -282,6 +285,9 @@ class Worker:
     def _commit(self, result: Any, ask: Ask | None, count: int) -> None:
         """Let all that the activation did take effect."""
         activation = self.activation
+        if result.__class__ is types.CoroutineType:
+            result.close()
+            raise TypeError(f"{self.replica.name} returned a coroutine: await what it calls, such as self.ask(...)")
         if ask is None and result is not None:
             activation.out.append(result)
         answered = activation.answered or activation.deferred

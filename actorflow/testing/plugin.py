@@ -1,5 +1,8 @@
 """The pytest plugin: installed with actorflow, found by pytest by itself.
 
+import pytest
+
+@pytest.mark.asyncio                      # or asyncio_mode = "auto" in the settings of pytest
 async def test_greets(local):
     client = await local(app)
     assert await client.request("hello", "world") == "Hello, world!"
@@ -10,7 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import pytest_asyncio
+import pytest
 
 from actorflow.client import Client
 from actorflow.local import Local
@@ -20,8 +23,7 @@ from actorflow.testing.leftovers import check_nothing_left
 Start = Callable[..., Awaitable[Client]]
 
 
-@pytest_asyncio.fixture
-async def local() -> AsyncIterator[Start]:
+async def _running() -> AsyncIterator[Start]:
     """Return `await local(app, strict=True)`: a client of the app, run in this process until the test ends.
 
     Items go through the codec between operators (as between hosts) unless `strict=False`. After the test the host is
@@ -40,3 +42,17 @@ async def local() -> AsyncIterator[Start]:
         await context.__aexit__(None, None, None)
         assert context.host is not None
         check_nothing_left(context.host)
+
+
+def _missing() -> None:
+    """Say what is missing."""
+    pytest.fail("the fixture `local` needs pytest-asyncio: pip install 'actorflow[test]'", pytrace=False)
+
+
+local: Any
+try:
+    import pytest_asyncio
+except ImportError:  # pytest without it runs no async test, and must run all others
+    local = pytest.fixture(_missing, name="local")
+else:
+    local = pytest_asyncio.fixture(_running, name="local")
