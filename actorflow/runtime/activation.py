@@ -143,7 +143,7 @@ class Activation:
     """
 
     __slots__ = (
-        "answered", "context", "deferred", "effects", "handed", "host", "item", "number", "onward", "out", "recorded",
+        "answered", "context", "deferred", "effects", "handed", "host", "item", "onward", "out", "recorded",
         "replica", "request", "rerun", "reruns", "skip", "spawned", "waiting", "worker",
     )  # fmt: skip
 
@@ -162,7 +162,6 @@ class Activation:
         self.onward: Context | None = None
         self.reruns = self.handed = self.skip = 0
         self.deferred = self.answered = self.rerun = False
-        self.number = 0
 
     # -- the operator's verbs
 
@@ -241,12 +240,10 @@ class Activation:
         host, ask = self.host, Ask(self, replica)
         if host.strict:
             item = codec.handed_over(item)
-        idle = host.inline and not host.awake
-        if idle:
-            host.awake = True  # as for a request: an idle host answers on the caller's stack
-        replica.put(self.request, Context(ask=ask), [item])
-        if idle:
-            host.turn()
+        if host.inline and not host.awake:
+            host.take_now(replica, self.request, Context(ask=ask), item)
+        else:
+            replica.put(self.request, Context(ask=ask), [item])
         if not ask.answered:
             self.waiting[ask] = None
             try:

@@ -77,12 +77,14 @@ class AsyncReplica(Replica):
                 self.bulk[request] = earlier
         super()._put_bulk(request, context, items)
 
-    def take_now(self, request: Request, item: Any) -> None:
-        if self.scheduled or self.paused or self.working or self.node.key is not None or self.node.batches:
-            self.put(request, None, [item])
+    def take_now(self, request: Request, context: Context | None, item: Any) -> None:
+        node = self.node
+        free = not (self.scheduled or self.paused or self.working) and request.stream is self.stream
+        if not free or node.key is not None or node.batches:
+            self.put(request, context, [item])
             return
         request.counts[self.region] += 1
-        self._start(request, None, item)
+        self._start(request, context, item)
 
     def _look_for_circle(self, request: Request, context: Context | None, before: Any) -> None:
         """Look for a circle from whoever awaits an item that has to queue behind suspended activations."""

@@ -334,13 +334,22 @@ class Host:
             self.enter(request, [item])
             return request
         request = Request(self, wiring, wiring.timeout_s, [0])
-        # nothing else is to be done here: the operator that comes first takes the item without mailbox and run queue
+        self.take_now(direct, request, None, item)
+        if not request.state:
+            self.register(request)
+        return request
+
+    def take_now(self, replica: Replica, request: Request, context: Context | None, item: Any) -> None:
+        """Process an item on its sender's stack, and then whatever comes of it; only while the host is idle.
+
+        Nothing else is to be done here then: the replica takes the item without mailbox and run queue.
+        """
         self.awake = self.turning = True
         self.began = self.clock()
         try:
-            direct.take_now(request, item)
+            replica.take_now(request, context, item)
         except BaseException as error:
-            self._recover(direct, error)
+            self._recover(replica, error)
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
                 raise
         finally:
@@ -349,9 +358,6 @@ class Host:
                 self.turn()
             else:
                 self.awake = False
-        if not request.state:
-            self.register(request)
-        return request
 
     def open(
         self,

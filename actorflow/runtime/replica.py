@@ -406,9 +406,9 @@ class Replica:
         """Process the items of an envelope and count them as consumed."""
         raise NotImplementedError
 
-    def take_now(self, request: Request, item: Any) -> None:
-        """Process a request's first item on its caller's stack; only while nothing waits here."""
-        self.put(request, None, [item])
+    def take_now(self, request: Request, context: Context | None, item: Any) -> None:
+        """Process an item on its sender's stack when nothing waits here; else it waits its turn."""
+        self.put(request, context, [item])
 
     def failed(self, request: Request, context: Context | None, item: Any, cause: BaseException) -> None:
         """Do with a failed item what its operator declares."""
@@ -620,13 +620,17 @@ class PlainReplica(Replica):
                     self._end()
                 return
 
-    def take_now(self, request: Request, item: Any) -> None:
-        if self.scheduled or self.paused or self.node.returns:
-            self.put(request, None, [item])
+    def take_now(self, request: Request, context: Context | None, item: Any) -> None:
+        if self.scheduled or self.paused or self.node.returns or request.stream is not self.stream:
+            self.put(request, context, [item])
             return
         request.counts[self.region] += 1
-        self.scheduled = NEXT
-        self._pass_on(self.host, request, item)
+        if context is None:
+            self.scheduled = NEXT
+            self._pass_on(self.host, request, item)
+        else:
+            self.host.working = self.host.activation
+            self.work(request, context, [item])
 
     def work(self, request: Request, context: Context | None, items: list[Any]) -> None:
         if context is not None or self.node.returns:

@@ -32,8 +32,20 @@ class Worker:
     """One place for an async activation: its own task, its own view of the operator, its own activation object."""
 
     __slots__ = (
-        "_awaited", "_base", "_coroutine", "_retired", "_started", "_stop", "_wake", "activation", "context", "key",
-        "op", "replica", "stepping", "task",
+        "_awaited",
+        "_coroutine",
+        "_retired",
+        "_started",
+        "_stop",
+        "_wake",
+        "activation",
+        "base",
+        "context",
+        "key",
+        "op",
+        "replica",
+        "stepping",
+        "task",
     )  # fmt: skip
 
     def __init__(self, replica: AsyncReplica) -> None:
@@ -48,8 +60,8 @@ class Worker:
         self._coroutine: Coroutine[Any, Any, Any] | None = None
         self._awaited: Any = None
         self._wake = host.loop.create_future()
-        self._base = contextvars.copy_context()
-        self.context = self._base.copy()
+        self.base = contextvars.copy_context()
+        self.context = self.base.copy()
         self.task = self._make_task()
 
     def _make_task(self) -> asyncio.Task[None]:
@@ -66,7 +78,6 @@ class Worker:
         activation.request = request
         activation.item = item
         activation.rerun = False
-        activation.number = self.replica.host.next_number()
         activation.context = context
         if again is not None:
             activation.recorded, activation.reruns, activation.skip = again.recorded, again.reruns, again.handed
@@ -172,7 +183,7 @@ class Worker:
     def is_clean(self) -> bool:
         """Return whether the next activation may run here: none has left a context variable set."""
         return (
-            not self._retired and self.context == self._base
+            not self._retired and self.context == self.base
         )  # the same root, in most cases: one comparison of pointers
 
     def retire(self) -> None:
@@ -252,7 +263,7 @@ class Worker:
         if ask is not None:
             ask.activation = None
         count = len(activation.item) if replica.node.batches else 1
-        if error is None and not request.state:
+        if activation.recorded and error is None and not request.state:
             try:
                 activation.check_replay()
             except Exception as mismatch:
@@ -277,9 +288,9 @@ class Worker:
                 activation.abort()
                 replica.failed(request, context, activation.item, fault)
             replica.finished(request, count)
-        activation.recorded = []
+        if activation.recorded:
+            activation.recorded = []  # a new one: a re-run keeps the old
         activation.reruns = activation.skip = activation.handed = 0
-        activation.waiting.clear()
         replica.worker_free(self)
 
     def _commit(self, result: Any, ask: Ask | None, count: int) -> None:

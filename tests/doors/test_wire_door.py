@@ -117,12 +117,16 @@ async def probe(client: Client) -> None:
     ids=["credits", "negative-credits", "containers", "negative-number"],
 )
 async def test_hostile_frames_do_not_hold_the_host(frames: list[list[object]]) -> None:
-    async with serving(attacked, port=0) as gateway, aiohttp.ClientSession() as session:
-        async with session.ws_connect(gateway.url + wire.PATH, max_msg_size=0) as socket, Client(gateway.url) as client:
-            await probe(client)
-            await socket.send_bytes(msgpack.packb([[wire.HELLO, 1, "plain"], *frames]))
-            await asyncio.sleep(0.05)
-            await probe(client)
+    async with (
+        serving(attacked, port=0) as gateway,
+        aiohttp.ClientSession() as session,
+        session.ws_connect(gateway.url + wire.PATH, max_msg_size=0) as socket,
+        Client(gateway.url) as client,
+    ):
+        await probe(client)
+        await socket.send_bytes(msgpack.packb([[wire.HELLO, 1, "plain"], *frames]))
+        await asyncio.sleep(0.05)
+        await probe(client)
 
 
 async def test_replies_of_one_turn_leave_in_messages_that_the_client_accepts() -> None:
