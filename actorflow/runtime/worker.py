@@ -182,9 +182,7 @@ class Worker:
     @property
     def is_clean(self) -> bool:
         """Return whether the next activation may run here: none has left a context variable set."""
-        return (
-            not self._retired and self.context == self.base
-        )  # the same root, in most cases: one comparison of pointers
+        return not self._retired and self.context == self.base
 
     def retire(self) -> None:
         """End the task of a worker that has nothing to do."""
@@ -271,6 +269,7 @@ class Worker:
         if activation.rerun and not request.state:
             activation.abort()
             replica.run_again(Again(activation, self.key))
+            activation.recorded = []  # the old one goes along
         elif replica.closing and isinstance(error, asyncio.CancelledError) and not request.state:
             activation.abort()
             replica.drop(request, context, activation.item if replica.node.batches else [activation.item])
@@ -289,7 +288,7 @@ class Worker:
                 replica.failed(request, context, activation.item, fault)
             replica.finished(request, count)
         if activation.recorded:
-            activation.recorded = []  # a new one: a re-run keeps the old
+            activation.recorded = []
         activation.reruns = activation.skip = activation.handed = 0
         replica.worker_free(self)
 
