@@ -859,3 +859,28 @@ class Later(Operator):
     async def process(self, item: int) -> int:
         await asyncio.sleep(0.001)
         return item
+
+
+def test_children_of_a_call_step_are_cancelled_when_their_parent_ends(play):
+    app = App("t")
+    cancelled_at_s: list[float] = []
+
+    class Endless(Operator):
+        async def process(self, item):
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                cancelled_at_s.append(asyncio.get_running_loop().time())
+                raise
+
+    app.stream("parent", int, int).call("child")
+    app.stream("child", int, int).then(Endless)
+
+    async def main(client, host):
+        with pytest.raises(DeadlineExceededError):
+            await client.request("parent", 1, timeout_s=2.0)
+        await asyncio.sleep(0.1)
+        return host.in_flight
+
+    assert play(app, main) == 0
+    assert cancelled_at_s == [pytest.approx(2.0, abs=0.01)]
