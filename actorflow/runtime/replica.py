@@ -542,12 +542,21 @@ class PlainReplica(Replica):
                     continue
             if effects:
                 activation.commit()
-            if result is not None:
-                out.append(result)
             if out:
+                if result is not None:
+                    out.append(result)
                 me.hand_on(request, None, out, 1)
+            elif result is not None:  # one item comes of one: `hand_on`, without what many items need
+                if not request.committed:
+                    request.committed = True
+                me.node.hand_on(request, None, [result])
             break
-        me.finished(request, 1)
+        counts, region = request.counts, me.region
+        counts[region] -= 1
+        if not counts[region] and not request.state:
+            request.settle()
+        if request.bulk:
+            request.relieve()
         if me.quick or me.bulk:
             me._run_all(host)
         else:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
 import types
 from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any
@@ -197,7 +196,7 @@ class Worker:
         if node.batches:
             return self._process_batch(item)
         made = self.op.process(item)
-        if inspect.isasyncgen(made):
+        if made.__class__ is types.AsyncGeneratorType:
             return self._process_each(made)
         coroutine: Coroutine[Any, Any, Any] = made
         return coroutine
@@ -279,6 +278,20 @@ class Worker:
                 replica.failed(request, context, activation.item, error)
             elif ask is not None:
                 ask.forget()
+            replica.finished(request, count)
+        elif (
+            ask is None
+            and result is not None
+            and not activation.effects
+            and not activation.out
+            and not activation.skip
+            and result.__class__ is not types.CoroutineType
+            and request.stream is replica.stream
+        ):
+            # one item comes of one, and nothing else: most activations
+            if not request.committed:
+                request.committed = True
+            replica.node.hand_on(request, activation.onward, [result])
             replica.finished(request, count)
         else:
             try:
