@@ -34,7 +34,9 @@ from actorflow.plan.topology import (
     Topology,
 )
 from actorflow.runtime.asynchronous import AsyncReplica
-from actorflow.runtime.replica import BatchReplica, GeneratorReplica, PlainReplica, Replica, behaviour
+from actorflow.runtime.generating import GeneratorReplica
+from actorflow.runtime.plain import BatchReplica, PlainReplica
+from actorflow.runtime.replica import Replica, behaviour
 from actorflow.runtime.request import Request
 from actorflow.runtime.steps import (
     Calling,
