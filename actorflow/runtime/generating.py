@@ -1,4 +1,4 @@
-"""Replicas whose `process` is a generator: pulled batch by batch, set aside between turns, parked when too far ahead."""
+"""Replicas whose `process` is a generator: pulled batch by batch, set aside between turns, parked when too far on."""
 
 from __future__ import annotations
 
