@@ -55,12 +55,14 @@ class Watchdog:
             if late_s > self._after_s and beat != reported:
                 reported = beat
                 self.blocked += 1
-                frame = sys._current_frames().get(self._watched)
-                place = _place(frame)
-                stack = "".join(traceback.format_stack(frame)[-12:]) if frame is not None else "(no stack)"
-                log.warning(
-                    "the event loop has been held for %.2f s by %s; nothing else runs\n%s", late_s, place, stack
-                )
+                self._report(late_s)
+
+    def _report(self, late_s: float) -> None:
+        """Say who holds the loop. In a call of its own, since the frame keeps alive all that it refers to."""
+        frame = sys._current_frames().get(self._watched)
+        place = _place(frame)
+        stack = "".join(traceback.format_stack(frame)[-12:]) if frame is not None else "(no stack)"
+        log.warning("the event loop has been held for %.2f s by %s; nothing else runs\n%s", late_s, place, stack)
 
 
 def _place(frame: FrameType | None) -> str:
