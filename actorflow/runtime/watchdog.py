@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 import threading
@@ -74,6 +75,7 @@ def _place(frame: FrameType | None) -> str:
         if isinstance(owner, ReturnStep):
             owner = owner.replica
         if isinstance(owner, (Replica, Node)):
-            return f"operator {owner.stream.name}/{owner.name}"
+            with contextlib.suppress(AttributeError):  # it is just being made: look further up
+                return f"operator {owner.stream.name}/{owner.name}"
         frame = frame.f_back
     return "code outside any operator"
