@@ -97,7 +97,7 @@ class PlainReplica(Replica):
             request.relieve()
         if me.quick or me.bulk:
             me._run_all(host)
-        else:
+        else:  # `_leave_line`, which every ask would call
             me.scheduled = IDLE
             if me.closing:
                 me._end()
@@ -162,9 +162,7 @@ class PlainReplica(Replica):
                 if self._after_quick():
                     return
             elif not self.quick:
-                self.scheduled = IDLE
-                if self.closing:
-                    self._end()
+                self._leave_line()
                 return
 
     def take_now(self, request: Request, context: Context | None, item: Any) -> None:

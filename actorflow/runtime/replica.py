@@ -256,6 +256,10 @@ class Replica:
         if self.bulk:
             self.schedule_bulk()
             return
+        self._leave_line()
+
+    def _leave_line(self) -> None:
+        """Stand in no line, since nothing is left; an actor that was to end when its mailbox is empty ends now."""
         self.scheduled = IDLE
         if self.closing:
             self._end()
@@ -272,9 +276,7 @@ class Replica:
                 return True
         if self.quick or self.bulk:
             return False
-        self.scheduled = IDLE
-        if self.closing:
-            self._end()
+        self._leave_line()
         return True
 
     def _new_pace(self, began: float, now: float) -> int:
