@@ -25,6 +25,7 @@ from actorflow.errors import (
     ReplicaFailedError,
     RequestCancelledError,
     RequestError,
+    RoundLimitError,
     SpawnLimitError,
     TooManyRepliesError,
     TooManyRequestsError,
@@ -33,6 +34,7 @@ from actorflow.errors import (
 )
 from actorflow.limits import Limits
 from actorflow.plan.operator import ItemError, ItemFailure, Operator, Outcome, Pending, RequestInfo, Restart, Retry
+from actorflow.plan.rounds import LoopEnd, Rounds
 from actorflow.plan.stream import Stream
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "ItemFailure",
     "LimitError",
     "Limits",
+    "LoopEnd",
     "MailboxFullError",
     "NoReplyError",
     "Operator",
@@ -69,6 +72,8 @@ __all__ = [
     "RequestInfo",
     "Restart",
     "Retry",
+    "RoundLimitError",
+    "Rounds",
     "SpawnLimitError",
     "Stream",
     "TooManyRepliesError",

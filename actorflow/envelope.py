@@ -15,13 +15,15 @@ class Context:
 
     frames: the return stack, newest frame first, as a linked list (None when empty).
     ask: where the answer goes when the envelope is an `ask` (None for a `tell` or a stream edge).
+    rounds: how often the items have been round each of the loops around them whose rounds somebody asks for.
     """
 
-    __slots__ = ("ask", "frames")
+    __slots__ = ("ask", "frames", "rounds")
 
-    def __init__(self, frames: Frame | None = None, ask: Any = None) -> None:
+    def __init__(self, frames: Frame | None = None, ask: Any = None, rounds: tuple[int, ...] = ()) -> None:
         self.frames = frames
         self.ask = ask
+        self.rounds = rounds
 
 
 class Frame:

@@ -24,6 +24,7 @@
             ├── TooManyRequestsError                                          (retryable)
             ├── MailboxFullError
             ├── ItemBudgetError
+            ├── RoundLimitError
             ├── CallDepthError
             └── SpawnLimitError
 
@@ -221,6 +222,10 @@ class MailboxFullError(LimitError):
 
 class ItemBudgetError(LimitError):
     """A request, or the host, has more items outstanding than allowed."""
+
+
+class RoundLimitError(LimitError):
+    """A loop did not come to an end within the rounds, or trips, allowed."""
 
 
 class CallDepthError(LimitError):

@@ -17,6 +17,7 @@ class Limits:
     items_per_host: outstanding items of all requests; above, admission stops and the largest request fails.
     batch_items: items that one envelope holds at the most.
     mailbox_envelopes: envelopes that wait in one mailbox at the most.
+    rounds: rounds of one loop, or trips of one item where they are counted; more is an error.
     call_depth: child requests nested in one another.
     children_per_request: child requests of one root request that are open at once.
     actors_per_request: actors that one request has alive at once.
@@ -37,6 +38,7 @@ class Limits:
     items_per_host: int = 8_000_000
     batch_items: int = 512
     mailbox_envelopes: int = 1_000_000
+    rounds: int = 10_000_000
     call_depth: int = 10_000
     children_per_request: int = 100_000
     actors_per_request: int = 250_000

@@ -11,12 +11,21 @@ of its input. Locations from which the same observers can be reached never need 
 count: they form a *region*, and a stream without observers has a single one. An observer *holds* on a host from the
 first item that it gathers there until it has emitted what comes of them.
 
+Loops. An edge may lead back. Most loops are one more way to reach what can be reached anyway: items go round as they
+come, the loop is over when the counts of its region are zero, and nothing here knows that there is a loop. In a
+*synchronous* loop items go round together: a *gate* gathers what is to go back, and lets it go when nothing of the
+round is left anywhere. A gate is an observer whose ends are the ends of rounds, so an edge back leads to the gate and
+no further: that is Naiad's order of timestamps (round r before r + 1) for those inside the loop, without a count per
+round. What a gate holds comes later than all that is under way inside the loop, and before the end of everything
+behind it: it is counted where only observers outside the loop can be reached.
+
 Invariants
 1. A count is the number of items and holds at the region's locations on that host, as far as home knows.
 2. Consuming an item and producing what comes of it is one batch: home applies it whole. Batches of one host arrive in
    the order in which they happened. A count may be negative for a while, when a consumption is known before the
    production (of home too, which knows its own at once); a count is settled only at zero.
 3. If every count of a set of regions that is closed under "can be reached from" is zero, no item and no hold is there.
+   The order to let go what a gate holds is itself an item at the head of the loop, on each host that holds some.
 4. A host says that an observer holds in the batch that consumes its first item there, and this hold is counted there
    at the observer's output. So when the input of an observer has ended, home knows every host on which it holds.
 
@@ -29,7 +38,7 @@ needs the host in the pointstamp: summed over hosts, a late production and an ea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,26 +58,62 @@ class Batch:
     holds: tuple[tuple[int, str], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A synchronous loop, as far as progress is concerned.
+
+    number: of the operator whose ends are the ends of the rounds.   back: the edges (source, target) that lead back.
+    inside: the operators in the loop, of loops within it too.
+    """
+
+    number: int
+    back: tuple[tuple[int, int], ...]
+    inside: frozenset[int]
+
+
 class Regions:
     """The regions of one graph, worked out once.
 
+    edges: all but those that lead back through a gate.   observers: those that must learn the end of their input.
     into[n]: the region of items waiting at operator n.   out[n]: the region of what operator n holds or is emitting.
-    observers: those that must learn the end of their input, upstream ones first.
+    opening[g]: the regions at which the order to let go what gate g holds is counted, on each host that holds.
+    observers, afterwards, are gates too, and those upstream come first.
+
+    Raises: ValueError when an observer could receive what comes of its own end: its input would never end.
     """
 
-    __slots__ = ("count", "into", "observers", "out", "upstream")
+    __slots__ = ("count", "into", "observers", "opening", "out", "upstream")
 
-    def __init__(self, operators: int, edges: Iterable[tuple[int, int]], observers: Iterable[int]) -> None:
+    def __init__(
+        self,
+        operators: int,
+        edges: Iterable[tuple[int, int]],
+        observers: Iterable[int],
+        gates: Sequence[Gate] = (),
+    ) -> None:
         ahead: list[set[int]] = [set() for _ in range(operators)]
         for source, target in edges:
             ahead[source].add(target)
-        watching = set(observers)
-        reach = [frozenset(watching & _reachable(ahead, operator)) for operator in range(operators)]
-        after = [frozenset[int]().union(*(reach[target] for target in ahead[each])) for each in range(operators)]
+        watching = {*observers, *(gate.number for gate in gates)}
+        closed: list[set[int]] = [set() for _ in range(operators)]  # the gates that edges back of an operator lead to
+        for gate in gates:
+            for source, _ in gate.back:
+                closed[source].add(gate.number)
+        reach: list[frozenset[int]] = []
+        for operator in range(operators):
+            reached = _reachable(ahead, operator)
+            reach.append(frozenset(watching & reached).union(*(closed[each] for each in reached)))
+        after = [frozenset(closed[each]).union(*(reach[target] for target in ahead[each])) for each in range(operators)]
+        for gate in gates:
+            behind = after[gate.number].union(*(after[source] | reach[target] for source, target in gate.back))
+            after[gate.number] = behind - gate.inside - {gate.number}
+        if endless := [observer for observer in watching if observer in after[observer]]:
+            raise ValueError(f"observers {sorted(endless)} are part of a loop that has no rounds")
         kinds: dict[frozenset[int], int] = {}
         self.into = [kinds.setdefault(kind, len(kinds)) for kind in reach]
         self.out = [kinds.setdefault(kind, len(kinds)) for kind in after]
         self.count = max(len(kinds), 1)
+        self.opening = {gate.number: tuple({self.into[target] for _, target in gate.back}) for gate in gates}
         self.upstream = {
             observer: tuple(sorted(region for kind, region in kinds.items() if observer in kind))
             for observer in watching
@@ -114,25 +159,26 @@ class Progress:
 
     def apply(self, batch: Batch) -> None:
         """Apply what another host did since its last batch; what it has produced for this one is a count of ours."""
-        remote = self.remote
         for (region, incarnation), change in batch.changes.items():
-            if incarnation == self.incarnation:
-                self.counts[region] += change
-                continue
-            count = remote.get((region, incarnation), 0) + change
-            if count:
-                remote[region, incarnation] = count
-            else:
-                remote.pop((region, incarnation), None)
+            self._add(region, incarnation, change)
         for observer, incarnation in batch.holds:
             self.remote_holders.setdefault(observer, set()).add(incarnation)
+
+    def _add(self, region: int, incarnation: str, change: int) -> None:
+        if incarnation == self.incarnation:
+            self.counts[region] += change
+        elif count := self.remote.get((region, incarnation), 0) + change:
+            self.remote[region, incarnation] = count
+        else:
+            self.remote.pop((region, incarnation), None)
 
     def next_end(self) -> int | None:
         """Return an observer whose input has ended, COMPLETE, or None when there is more to come.
 
-        The observer is named once and is no longer a holder anywhere; `ending` says where it was one. Its holds are
-        still counted: each host there subtracts its own (at `regions.out[observer]`) when what it produces has been
-        counted, this one in place and another one in its ledger.
+        The observer is no longer a holder anywhere, and `ending` says where it was one. Its holds are still counted:
+        each host there subtracts its own (at `regions.out[observer]`) when what it produces has been counted, this one
+        in place and another one in its ledger. For a gate, each also subtracts the order to open (at the regions in
+        `regions.opening`) when all that it let go has been counted; it holds again before that if a round follows.
         """
         busy = {region for region, _ in self.remote} if self.remote else ()
         counts = self.counts
@@ -150,6 +196,9 @@ class Progress:
         here = (self.incarnation,) if observer in self.holders else ()
         self.holders.discard(observer)
         self.ending = frozenset(self.remote_holders.pop(observer, ())).union(here)
+        for region in self.regions.opening.get(observer, ()):
+            for incarnation in self.ending:
+                self._add(region, incarnation, +1)
 
     def lost(self, incarnation: str) -> bool:
         """Return whether anything of the request is, as far as is known, on a host that went away."""

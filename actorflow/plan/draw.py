@@ -20,6 +20,7 @@ from actorflow.plan.topology import (
 )
 
 BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y, MARGIN = 150, 46, 56, 26, 24
+LANE = 16  # between the ways back, which lead below all boxes
 FONT = "font-family='ui-sans-serif, system-ui, sans-serif'"
 
 
@@ -38,7 +39,13 @@ def to_json(topology: Topology) -> dict[str, Any]:
             {"number": step.number, "name": step.name, "kind": step.kind, **_facts(step)} for step in topology.steps
         ],
         "edges": [
-            {"source": edge.source, "target": edge.target, "output": edge.output, "input": edge.input}
+            {
+                "source": edge.source,
+                "target": edge.target,
+                "output": edge.output,
+                "input": edge.input,
+                "feedback": edge.back,
+            }
             for edge in topology.edges
         ],
     }
@@ -55,7 +62,8 @@ def to_mermaid(topology: Topology) -> str:
         lines.append(f'    s{step.number}{opening}"{label}"{closing}')
     for edge in topology.edges:
         name = " ".join(filter(None, (edge.output, edge.input)))
-        arrow = f'-- "{_text(name)}" -->' if name else "-->"
+        line, head = ("-. ", " .->") if edge.back else ("-- ", " -->")
+        arrow = f'{line}"{_text(name)}"{head}' if name else ("-.->" if edge.back else "-->")
         lines.append(f"    s{edge.source} {arrow} s{edge.target}")
     return "\n".join(lines) + "\n"
 
@@ -65,6 +73,8 @@ def to_svg(topology: Topology) -> str:
     places = _places(topology)
     width = max(x for x, _ in places.values()) + BOX_WIDTH + MARGIN
     height = max(y for _, y in places.values()) + BOX_HEIGHT + MARGIN
+    back = [edge for edge in topology.edges if edge.back]
+    height += len(back) * LANE
     parts = [
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' width='{width}' height='{height}' "
         f"role='img' aria-label='stream {_text(topology.stream)}'>",
@@ -73,7 +83,8 @@ def to_svg(topology: Topology) -> str:
         "orient='auto'><path d='M0 0 L8 4 L0 8 z' fill='#64748b'/></marker></defs>",
         f"<rect width='{width}' height='{height}' fill='#ffffff'/>",
     ]
-    parts += [_svg_edge(edge, places) for edge in topology.edges]
+    parts += [_svg_edge(edge, places) for edge in topology.edges if not edge.back]
+    parts += [_svg_back(edge, places, height - MARGIN // 2 - lane * LANE) for lane, edge in enumerate(back)]
     parts += [_svg_box(step, *places[step.number]) for step in topology.steps]
     return "\n".join([*parts, "</svg>", ""])
 
@@ -91,6 +102,9 @@ _COLOURS = {
     "fold": "#dcfce7",
     "join": "#dcfce7",
     "call": "#fef3c7",
+    "feedback": "#ffe4e6",
+    "replay": "#ffe4e6",
+    "delta": "#ffe4e6",
     "entry": "#e2e8f0",
     "source": "#e2e8f0",
     "reply": "#e2e8f0",
@@ -132,7 +146,7 @@ def _places(topology: Topology) -> dict[int, tuple[int, int]]:
     column = {step.number: 0 for step in topology.steps}
     for _ in topology.steps:  # longest distance; bounded, so that a picture of a cycle ends too
         for edge in topology.edges:
-            if edge.target > edge.source:
+            if not edge.back and edge.target > edge.source:
                 column[edge.target] = max(column[edge.target], column[edge.source] + 1)
     rows: dict[int, list[int]] = {}
     places: dict[int, tuple[int, int]] = {}
@@ -187,6 +201,19 @@ def _svg_edge(edge: Edge, places: dict[int, tuple[int, int]]) -> str:
             f"fill='#475569' {FONT}>{_text(name)}</text>"
         )
     return path
+
+
+def _svg_back(edge: Edge, places: dict[int, tuple[int, int]], y: int) -> str:
+    """Return a feedback edge: dashed, from the bottom of one box along a lane below to the bottom of the other."""
+    x1, y1 = places[edge.source][0] + BOX_WIDTH * 2 // 3, places[edge.source][1] + BOX_HEIGHT
+    x2, y2 = places[edge.target][0] + BOX_WIDTH // 3, places[edge.target][1] + BOX_HEIGHT
+    name = " ".join(filter(None, (edge.output, edge.input)))
+    return (
+        f"<path d='M{x1} {y1} V{y - 8} Q{x1} {y} {x1 - 8} {y} H{x2 + 8} Q{x2} {y} {x2} {y - 8} V{y2}' fill='none' "
+        "stroke='#be123c' stroke-width='1.5' stroke-dasharray='6 3' marker-end='url(#arrow)'/>"
+        f"<text x='{(x1 + x2) // 2}' y='{y - 4}' text-anchor='middle' font-size='11' fill='#be123c' {FONT}>"
+        f"{_text(name)}</text>"
+    )
 
 
 def _short(text: str, characters: int) -> str:

@@ -111,6 +111,7 @@ class Working(Protocol):
 
     request: Any
     out: list[Any]
+    back: list[Any]
     effects: list[tuple[Any, Any]]
     worker: Any
 
@@ -125,6 +126,11 @@ class Working(Protocol):
     def address(self) -> Address: ...
     def defer(self) -> Pending: ...
     def after(self, delay_s: float, item: Any) -> None: ...
+    def feedback(self, item: Any) -> None: ...
+    def vote(self, value: Any) -> None: ...
+    def rounds(self) -> tuple[int, ...]: ...
+    def loop_state(self) -> Any: ...
+    def scratch(self) -> dict[Any, Any]: ...
 
 
 class Operator:
@@ -149,6 +155,12 @@ class Operator:
     Class attributes: `on_error` (what a failed item does: "fail" its request, "set_aside" as a dead letter, or leave by
     the error "edge"), `concurrency`, `restart` (see `Restart`), `escalate` (exception classes that restart the replica
     instead of failing an item only).
+
+    In a loop, `self.feedback(item)` sends an item round again (see `then(…, feedback=…)`), and `self.round` tells how
+    often the item at hand has been round. An operator that defines `on_round_end(round)`, plain or async, makes its
+    loop go in synchronous rounds: it is called at each replica when all of a round is done, may emit, feed back and
+    vote, and belongs to the round that ends. `tells_round = True` says that `self.round` is read where the code of the
+    class does not show it.
     """
 
     __slots__ = ("__dict__", "__weakref__", "_activation")
@@ -157,6 +169,7 @@ class Operator:
     concurrency: ClassVar[int] = 1
     restart: ClassVar[Restart | None] = None
     escalate: ClassVar[tuple[type[Exception], ...]] = ()
+    tells_round: ClassVar[bool] = False
 
     _activation: Working
 
@@ -243,3 +256,48 @@ class Operator:
     def after(self, delay_s: float, item: Any) -> None:
         """Have this operator process `item` after a delay, within the same request."""
         self._activation.after(delay_s, item)
+
+    # -- in a loop
+
+    def feedback(self, item: Any) -> None:
+        """Send an item round the loop again when the activation ends. Declared by `then(…, feedback=…)`."""
+        self._activation.feedback(item)
+
+    @property
+    def round(self) -> int:
+        """Return how often the item at hand has been round the innermost loop: 0 on its first way through.
+
+        Raises: TypeError outside loops.
+        """
+        return self._activation.rounds()[-1]
+
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """Return the rounds of all loops around this operator, the outermost first.
+
+        Raises: TypeError outside loops.
+        """
+        return self._activation.rounds()
+
+    def vote(self, value: Any) -> None:
+        """Give a vote, or a partial value, to the round: what all gave is folded at its end (see `Rounds`).
+
+        Raises: TypeError when no synchronous loop with a `fold` is around this operator.
+        """
+        self._activation.vote(value)
+
+    @property
+    def loop_state(self) -> Any:
+        """Return the state of the synchronous loop around this operator, the same for all replicas during a round.
+
+        Raises: TypeError when there is no such loop.
+        """
+        return self._activation.loop_state()
+
+    @property
+    def scratch(self) -> dict[Any, Any]:
+        """Return this replica's own notes on the current request: empty at first, gone when the request has ended.
+
+        Like attributes they are a cache, and not rolled back when an activation fails.
+        """
+        return self._activation.scratch()

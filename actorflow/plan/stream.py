@@ -8,11 +8,19 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 from actorflow.plan import folds
 from actorflow.plan.operator import ItemFailure, OnError, Operator, Restart
+from actorflow.plan.rounds import UNSET, LoopEnd, Rounds
 from actorflow.plan.topology import (
+    AGAIN,
+    BACK,
+    END,
+    ERRORS,
+    FEEDBACK,
     CallStream,
+    Delta,
     Discard,
     Edge,
     Entry,
+    Feedback,
     Function,
     Gather,
     Gathering,
@@ -20,6 +28,7 @@ from actorflow.plan.topology import (
     KeyBy,
     KeySpace,
     Merge,
+    Replay,
     Replies,
     Reply,
     Route,
@@ -27,14 +36,13 @@ from actorflow.plan.topology import (
     Step,
     Then,
     Topology,
+    WithLoopState,
 )
 
 Q = TypeVar("Q")
 T = TypeVar("T")
 U = TypeVar("U")
 StepT = TypeVar("StepT", bound=Step)
-
-ERRORS = "errors"
 
 
 class StreamPlan:
@@ -73,7 +81,7 @@ class StreamPlan:
 
 def _outputs(step: Step) -> tuple[str, ...]:
     """Return the outputs of a step that are replies when nothing is connected to them."""
-    if isinstance(step, Discard):
+    if isinstance(step, Discard) or (isinstance(step, Feedback) and step.when is None and step.rounds is None):
         return ()
     return step.outputs if isinstance(step, Route) else ("",)
 
@@ -169,12 +177,22 @@ class Stream(Generic[Q, T]):
         on_error: OnError | None = None,
         restart: Restart | None = None,
         mailbox_envelopes: int | None = None,
+        priority: Callable[[T], Any] | None = None,
+        feedback: Stream[Q, Any] | bool = False,
         **kwargs: Any,
     ) -> Stream[Q, Any]:
         """Hand each item to an operator; further arguments are given to its constructor.
 
         A keyed operator (after `key_by`) runs once per host; `replicas` is for those without a key.
+
+        feedback: where items go that the operator gives to `self.feedback`: an earlier point, whose step receives them,
+        or True for this operator itself.   priority: of those that wait, the item whose `priority(item)` is smallest is
+        processed first, instead of the one that came first; the operator must be a plain one.
+
+        Raises: ValueError when `feedback` is a point of another stream.
         """
+        if isinstance(feedback, Stream):
+            self._check_same_stream(feedback)
         step = self._plan.add(
             Then,
             name or getattr(operator, "__name__", "operator"),
@@ -186,8 +204,15 @@ class Stream(Generic[Q, T]):
             on_error=on_error,
             restart=restart,
             mailbox_envelopes=mailbox_envelopes,
+            priority=priority,
         )
-        return self._connect(step)
+        after = self._connect(step)
+        if feedback is not False:
+            turn = self._plan.add(Feedback, f"{step.name}_feedback")
+            self._plan.edges.append(Edge(step.number, turn.number, FEEDBACK))
+            target = feedback._step if isinstance(feedback, Stream) else step
+            self._plan.edges.append(Edge(turn.number, target.number, AGAIN, back=True))
+        return after
 
     def call(
         self,
@@ -261,6 +286,121 @@ class Stream(Generic[Q, T]):
     def discard(self) -> None:
         """End here: what arrives is no reply."""
         self._then(Discard, "discard")
+
+    # -- round again
+
+    def feedback(
+        self,
+        to: Stream[Q, Any] | None = None,
+        *,
+        when: Callable[[T], Any] | None = None,
+        trips_max: int | None = None,
+        rounds: Rounds | None = None,
+        name: str | None = None,
+    ) -> Stream[Q, T]:
+        """Send items back to the step at an earlier point (by default at this one) and return the point of the others.
+
+        `when(item)` says which go back; without it all do. Items go round one by one, as they come, each as often as it
+        needs; the loop of a request is over when none of its items is left in it, and then what follows sees the end of
+        its input. With `rounds` they go round together: see `Rounds`.
+
+        trips_max: an item that goes round more often fails its request with RoundLimitError.
+
+        Raises: ValueError when `to` is a point of another stream.
+        """
+        if to is not None:
+            self._check_same_stream(to)
+        step = self._plan.add(Feedback, name or "feedback", when=when, trips_max=trips_max, rounds=rounds)
+        self._connect(step)
+        target = self._step if to is None else to._step
+        self._plan.edges.append(Edge(step.number, target.number, AGAIN, back=True))
+        return Stream(self._plan, step)
+
+    def iterate(
+        self,
+        body: Callable[[Stream[Q, Any]], Stream[Q, Any]],
+        *,
+        until: Callable[[Any], Any] | None = None,
+        rounds_max: int | None = None,
+        fold: Callable[[Any, Any], Any] | None = None,
+        initial: Any = None,
+        state: Any = UNSET,
+        update: Callable[[Any, Any], Any] | None = None,
+        vote: Callable[[Any], Any] | None = None,
+        name: str | None = None,
+    ) -> Stream[Q, Any]:
+        """Let items go through `body` in synchronous rounds: what comes out of a round goes into the next.
+
+        What comes out of the last round goes on. Folds within the body are folds over one round. `until`, `rounds_max`,
+        `fold`, `initial`, `state`, `update` and `vote` are those of `Rounds`; `.loop_end` is the point of the end.
+        """
+        head = self._then(Merge, name or "iterate")
+        made = self._body_of(body, head)
+        return made.feedback(head, rounds=_rounds(until, rounds_max, fold, initial, state, update, vote))
+
+    def replay(
+        self,
+        body: Callable[[Stream[Q, T]], Stream[Q, Any]],
+        *,
+        fold: Callable[[Any, Any], Any],
+        until: Callable[[Any], Any] | None = None,
+        rounds_max: int | None = None,
+        initial: Any = None,
+        state: Any = UNSET,
+        update: Callable[[Any, Any], Any] | None = None,
+        name: str | None = None,
+    ) -> Stream[Q, Any]:
+        """Let the same items go through `body` in every round; all that comes out are votes, folded into the state.
+
+        The last state goes on, once per request. `until` or `rounds_max` is needed: the loop has no other end. They and
+        the others are those of `Rounds`; `.loop_end` is the point of the end.
+        """
+        rounds = _rounds(until, rounds_max, fold, initial, state, update, None)
+        step = self._connect(self._plan.add(Replay, name or "replay", rounds=rounds))._step
+        self._body_of(body, Stream(self._plan, step, AGAIN))._connect(step, side=BACK, back=True)
+        return Stream(self._plan, step)
+
+    def delta(
+        self,
+        body: Callable[[Stream[Q, Any]], Stream[Q, Any]],
+        *,
+        combine: Callable[[Any, Any], Any] = min,
+        priority: Callable[[Any], Any] | None = None,
+        ahead: int = 64,
+        rounds: Rounds | None = None,
+        name: str | None = None,
+    ) -> Stream[Q, Any]:
+        """Improve the values of keys until none changes any more: items are pairs `(key, value)`.
+
+        The stream keeps one value per key and request, `combine(old, new)` of all that has come for it. A pair whose
+        value that changes goes through `body`, and what comes out of it comes back, as proposals. When nothing changes
+        any more all pairs go on. Pairs of one key that wait are combined into one.
+
+        combine: must give the same in any order, and stop changing (min, max, a union of sets).   priority: pairs go
+        into the body smallest first, up to `ahead` at a time, so that less is done twice (shortest paths).   rounds:
+        changes go round together instead, in synchronous rounds (`Rounds()` asks for nothing else).
+        """
+        step = self._connect(
+            self._plan.add(Delta, name or "delta", combine=combine, priority=priority, ahead=ahead, rounds=rounds)
+        )._step
+        self._body_of(body, Stream(self._plan, step, AGAIN))._connect(step, side=BACK, back=True)
+        return Stream(self._plan, step)
+
+    @property
+    def loop_end(self) -> Stream[Q, LoopEnd]:
+        """Return the point of the `LoopEnd(rounds, state)` of the loop that ends at this point, one per request."""
+        return Stream(self._plan, self._step, END)
+
+    def with_loop_state(self, *, name: str | None = None) -> Stream[Q, Any]:
+        """Replace each item by `(item, state)` with the state of the synchronous loop around this point."""
+        return self._then(WithLoopState, name or "loop_state")
+
+    def _body_of(self, body: Callable[[Stream[Q, Any]], Stream[Q, Any]], head: Stream[Q, Any]) -> Stream[Q, Any]:
+        made: Any = body(head)
+        if not isinstance(made, Stream):
+            raise TypeError(f"the body of a loop takes a point of the stream and returns one, not {made!r}")
+        self._check_same_stream(made)
+        return made
 
     # -- over the items of one request
 
@@ -344,14 +484,16 @@ class Stream(Generic[Q, T]):
         """Return whether the item at this point has a key: `key_by` came last, filters aside."""
         step = self._step
         while isinstance(step, Function) and step.shape == "filter":
-            step = self._plan.steps[next(edge.source for edge in self._plan.edges if edge.target == step.number)]
+            step = self._plan.steps[
+                next(edge.source for edge in self._plan.edges if edge.target == step.number and not edge.back)
+            ]
         return isinstance(step, KeyBy)
 
     def _then(self, kind: type[Step], name: str | None, **fields: Any) -> Stream[Q, Any]:
         return self._connect(self._plan.add(kind, name, **fields))
 
-    def _connect(self, step: Step, side: str = "") -> Stream[Q, Any]:
-        self._plan.edges.append(Edge(self._step.number, step.number, self._output, side))
+    def _connect(self, step: Step, side: str = "", *, back: bool = False) -> Stream[Q, Any]:
+        self._plan.edges.append(Edge(self._step.number, step.number, self._output, side, back))
         return Stream(self._plan, step)
 
     def _check_same_stream(self, *points: Stream[Any, Any]) -> None:
@@ -361,6 +503,18 @@ class Stream(Generic[Q, T]):
                 raise ValueError(
                     f"{self!r} and {point!r}: the second is a point of another stream; use .call(stream) to reach it"
                 )
+
+
+def _rounds(
+    until: Callable[[Any], Any] | None,
+    rounds_max: int | None,
+    fold: Callable[[Any, Any], Any] | None,
+    initial: Any,
+    state: Any,
+    update: Callable[[Any, Any], Any] | None,
+    vote: Callable[[Any], Any] | None,
+) -> Rounds:
+    return Rounds(until=until, rounds_max=rounds_max, fold=fold, initial=initial, state=state, update=update, vote=vote)
 
 
 def field_getter(field: str) -> Callable[[Any], Any]:
@@ -401,4 +555,4 @@ def declare(
     return Stream(plan, plan.add(Entry, "entry"))
 
 
-__all__ = ["ERRORS", "Stream", "StreamPlan", "declare", "field_getter"]
+__all__ = ["Stream", "StreamPlan", "declare", "field_getter"]

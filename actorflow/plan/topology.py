@@ -8,9 +8,15 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from actorflow.plan.folds import Fold
 from actorflow.plan.operator import OnError, Operator, Restart
+from actorflow.plan.rounds import Rounds
 
 Replies: TypeAlias = Literal["one", "many", "none"]
 Gathering: TypeAlias = Literal["inner", "left", "outer"]
+
+ERRORS, FEEDBACK = "errors", "feedback"
+"""Outputs of an operator: items that failed, and what it gives to `self.feedback`."""
+AGAIN, END, BACK = "again", "end", "back"
+"""Of a loop: the output of what goes round, that of its `LoopEnd`, and the input of what comes back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,7 @@ class Then(Step):
     on_error: OnError | None = None
     restart: Restart | None = None
     mailbox_envelopes: int | None = None
+    priority: Callable[[Any], Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +138,49 @@ class Discard(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback(Step):
+    """Where items turn back: those that `when` selects (None: all) leave by "again", along an edge that leads back.
+
+    The others go on. With `rounds` items go round together, and what would go back after the last round goes on too.
+    An item that goes round more than `trips_max` times fails its request.
+    """
+
+    kind = "feedback"
+    when: Callable[[Any], Any] | None = None
+    trips_max: int | None = None
+    rounds: Rounds | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay(Step):
+    """Keeps its items and sends them by "again" in every round; what comes "back" is votes; the last state goes on."""
+
+    kind = "replay"
+    rounds: Rounds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta(Step):
+    """Keeps the best value of each key; pairs that are better go round by "again", and at the end all go on.
+
+    priority: what is smaller goes first, up to `ahead` pairs at a time.   rounds: None where items need not wait.
+    """
+
+    kind = "delta"
+    combine: Callable[[Any, Any], Any]
+    priority: Callable[[Any], Any] | None = None
+    ahead: int = 64
+    rounds: Rounds | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithLoopState(Step):
+    """Pairs each item with the state of the loop around it."""
+
+    kind = "loop_state"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reply(Step):
     """What arrives here is a reply of the stream."""
 
@@ -139,12 +189,13 @@ class Reply(Step):
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """From one step's output to another's input; both are named where a step has several."""
+    """From one step's output to another's input; both are named where a step has several. `back` closes a loop."""
 
     source: int
     target: int
     output: str = ""
     input: str = ""
+    back: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,8 +219,8 @@ class Topology:
         return [edge for edge in self.edges if edge.source == number]
 
     def inputs_of(self, number: int) -> list[Edge]:
-        """Return the edges that lead to a step."""
-        return [edge for edge in self.edges if edge.target == number]
+        """Return the edges that lead forward to a step."""
+        return [edge for edge in self.edges if edge.target == number and not edge.back]
 
     def entries(self) -> list[Step]:
         """Return the steps at which items come in."""
@@ -187,12 +238,12 @@ class Topology:
         return seen
 
     def cycle(self) -> list[Step] | None:
-        """Return the steps of one cycle, or None when there is none."""
+        """Return the steps of one cycle that no feedback edge closes, or None when there is none."""
         by_number = {step.number: step for step in self.steps}
         finished: set[int] = set()
         for start in by_number:
             path: list[int] = []
-            walk = [(start, iter(self.outputs_of(start)))] if start not in finished else []
+            walk = [(start, iter(self._forward(start)))] if start not in finished else []
             while walk:
                 number, ahead = walk[-1]
                 if len(path) < len(walk):
@@ -205,5 +256,8 @@ class Topology:
                 elif edge.target in path:
                     return [by_number[n] for n in path[path.index(edge.target) :]]
                 elif edge.target not in finished:
-                    walk.append((edge.target, iter(self.outputs_of(edge.target))))
+                    walk.append((edge.target, iter(self._forward(edge.target))))
         return None
+
+    def _forward(self, number: int) -> list[Edge]:
+        return [edge for edge in self.outputs_of(number) if not edge.back]

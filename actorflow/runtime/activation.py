@@ -136,14 +136,15 @@ class Again:
 class Activation:
     """What one activation has done so far.
 
-    out: items for the next step.   effects: `(address, item)` for tells, `(function, argument)` for all else, in order.
+    out: items for the next step.   back: items for the way back of a loop.
+    effects: `(address, item)` for tells, `(function, argument)` for all else, in order.
     onward: the context of what it hands on.   waiting: the child requests and asks it awaits.
     recorded: answers that an earlier run of it received.   handed: items handed on before its end.
     skip: of those that an earlier run had handed on, how many are still to be left out.
     """
 
     __slots__ = (
-        "answered", "context", "deferred", "effects", "handed", "host", "item", "onward", "out", "recorded",
+        "answered", "back", "context", "deferred", "effects", "handed", "host", "item", "onward", "out", "recorded",
         "replica", "request", "rerun", "reruns", "skip", "spawned", "waiting", "worker",
     )  # fmt: skip
 
@@ -155,6 +156,7 @@ class Activation:
         self.context: Context | None = None
         self.item: Any = None
         self.out: list[Any] = []
+        self.back: list[Any] = []
         self.effects: list[tuple[Any, Any]] = _StrictEffects() if host.strict else []
         self.spawned: list[Replica] = []
         self.waiting: dict[Request | Ask, None] = {}
@@ -210,6 +212,57 @@ class Activation:
         self.effects.append((_keep, deferred))
         return deferred
 
+    # -- the verbs of loops
+
+    def feedback(self, item: Any) -> None:
+        if self.replica.node.feed is None:
+            raise TypeError(
+                f"{self.replica.name} has no feedback edge: declare one with .then({self.replica.node.name}, "
+                "feedback=True), or feedback=point for an earlier step"
+            )
+        self.back.append(item)
+
+    def feed_back(self, context: Context | None) -> None:
+        """Let what was fed back go, as `hand_on` does with what was emitted."""
+        request, items = self.request, self.back[:]
+        self.back.clear()
+        feed = self.replica.node.feed
+        assert feed is not None, "nothing is fed back where there is no way"
+        if request.state:
+            return
+        request.committed = True
+        if request.stream is not self.replica.stream:
+            self.replica.no_way_on(request, items)
+            return
+        feed(request, context, items)
+
+    def rounds(self) -> tuple[int, ...]:
+        loops = self.replica.node.loops
+        if not loops:
+            raise TypeError(f"{self.replica.name} is in no loop, so there is no round")
+        return tuple(loop.round_of(self.request, self.context) for loop in loops)
+
+    def vote(self, value: Any) -> None:
+        gate = self.replica.node.gate
+        if gate is None or gate.rounds.fold is None:
+            where = "is in no synchronous loop" if gate is None else f"is in loop {gate.node.name}, which has no fold"
+            raise TypeError(f"{self.replica.name} {where}: declare how votes are folded with rounds=Rounds(fold=…)")
+        self.effects.append((_vote, (gate, codec.handed_over(value) if self.host.strict else value)))
+
+    def loop_state(self) -> Any:
+        gate = self.replica.node.gate
+        if gate is None:
+            raise TypeError(f"{self.replica.name} is in no synchronous loop, so there is no loop state")
+        run = gate.run_of(self.request)
+        return run.state if run is not None else None
+
+    def scratch(self) -> dict[Any, Any]:
+        notes = self.request.more().own("scratch")
+        mine: dict[Any, Any] | None = notes.get(self.replica)
+        if mine is None:
+            mine = notes[self.replica] = {}
+        return mine
+
     async def call(self, stream: str, item: Any) -> Any:
         if self.reruns and (answer := self._recall(stream, item)) is not None:
             return answer.value
@@ -238,12 +291,13 @@ class Activation:
         if self.reruns and (answer := self._recall(address, item)) is not None:
             return answer.value
         host, ask = self.host, Ask(self, replica)
+        context = Context(ask=ask, rounds=self.context.rounds if self.context is not None else ())
         if host.strict:
             item = codec.handed_over(item)
         if host.inline and not host.awake:
-            host.take_now(replica, self.request, Context(ask=ask), item)
+            host.take_now(replica, self.request, context, item)
         else:
-            replica.put(self.request, Context(ask=ask), [item])
+            replica.put(self.request, context, [item])
         if not ask.answered:
             self.waiting[ask] = None
             try:
@@ -347,20 +401,21 @@ class Activation:
         self.effects.clear()
         self.deferred = self.answered = False
         request.committed = True
+        rounds = self.context.rounds if self.context is not None else ()
         last, told = None, []
         for target, item in effects:
             if target is last:
                 told.append(item)
                 continue
             if last is not None:
-                host.tell(request, last, told)
+                host.tell(request, last, told, rounds)
                 last = None
             if target.__class__ is Address:
                 last, told = target, [item]
             else:
                 target(self, item)
         if last is not None:
-            host.tell(request, last, told)
+            host.tell(request, last, told, rounds)
         self.spawned.clear()
 
     def forget_last(self) -> None:
@@ -368,12 +423,13 @@ class Activation:
         self.replica = self.request = self.context = None  # type: ignore[assignment] # set before user code runs
 
     def abort(self) -> None:
-        """Forget everything, `out` included, and end the actors that it spawned."""
+        """Forget everything, `out` and `back` included, and end the actors that it spawned."""
         self.out.clear()
+        self.back.clear()
         self.forget()
 
     def forget(self) -> None:
-        """Forget everything but `out`."""
+        """Forget everything but `out` and `back`."""
         self.effects.clear()
         for replica in self.spawned:
             replica.close(at_once=True)
@@ -471,6 +527,11 @@ def _reply(activation: Activation, argument: tuple[Context | None, Any]) -> None
 def _send(activation: Activation, argument: tuple[Any, Any]) -> None:
     wiring, item = argument
     activation.host.send(wiring, item)
+
+
+def _vote(activation: Activation, argument: tuple[Any, Any]) -> None:
+    gate, value = argument
+    gate.vote(activation.request, value)
 
 
 def _stop(activation: Activation, address: Address) -> None:

@@ -73,6 +73,8 @@ class GeneratorReplica(Replica):
                 return True
             if activation.effects:
                 activation.commit()
+            if activation.back:
+                activation.feed_back(context)
             if out and not request.state:
                 self.hand_on(request, context, out, 1)
             out.clear()
@@ -81,7 +83,7 @@ class GeneratorReplica(Replica):
             if request.state:
                 host.close_generator(generator, self)
                 return True
-            if request.crowded() or host.clock() - began > SLICE_S:
+            if (not self.node.loops and request.crowded()) or host.clock() - began > SLICE_S:
                 self.set_aside(request, context, [item, *later], generator)
                 return False
 
@@ -101,6 +103,8 @@ class GeneratorReplica(Replica):
         activation.deferred = activation.answered = False
         if activation.effects:
             activation.commit()
+        if activation.back:
+            activation.feed_back(without_newest(context))
         if activation.out:
             self.hand_on(request, without_newest(context), activation.out, 1)
         if not answered:

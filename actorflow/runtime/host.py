@@ -42,7 +42,7 @@ from actorflow.runtime.return_path import ReturnStep
 from actorflow.runtime.steps import Node
 from actorflow.runtime.supervisor import Supervisor, needs_supervisor
 from actorflow.runtime.watchdog import Watchdog
-from actorflow.runtime.wiring import KINDS, Wiring
+from actorflow.runtime.wiring import Wiring
 
 log = logging.getLogger("actorflow.host")
 
@@ -97,6 +97,7 @@ class Host:
         self.awake = False
         self.activation = Activation(self)
         self.emit = self.activation.out.append
+        self.feed_back = self.activation.back.append
         self.tell_effect = tell_into(self.activation.effects)
         self.working: Activation | None = None
         self.turning = self.tired = False
@@ -621,11 +622,13 @@ class Host:
             self.register(request)
         return request
 
-    def tell(self, request: Request, address: Address, items: list[Any]) -> None:
+    def tell(self, request: Request, address: Address, items: list[Any], rounds: tuple[int, ...] = ()) -> None:
         """Deliver items to an actor; one that has ended leaves dead letters."""
         replica = address.local or self.actor(address)
         if replica is None:
             self.set_aside_gone(address, items, request)
+        elif rounds and not request.state:
+            replica.put(request, Context(rounds=rounds), items)
         elif not request.state:
             replica.tell(request, items)
 
@@ -675,7 +678,7 @@ class Host:
         op = operator(*args, **kwargs)
         self.bind(op, node.kind)
         number = self.next_number()
-        replica = KINDS[node.kind](self, node, op, number)
+        replica = node.replica_kind(self, node, op, number)
         # in strict mode an address is looked up every time, as one that came from another host
         local = None if self.strict else replica
         replica.address = Address(self.incarnation, number, operator.__name__, local)

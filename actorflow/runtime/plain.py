@@ -178,7 +178,7 @@ class PlainReplica(Replica):
             self.work(request, context, [item])
 
     def work(self, request: Request, context: Context | None, items: list[Any]) -> None:
-        if context is not None or self.node.returns:
+        if self.node.returns or (context is not None and context.ask is not None):
             for item in items:
                 self._work_apart(request, context, item)
             self.finished(request, len(items))
@@ -186,7 +186,7 @@ class PlainReplica(Replica):
         host = self.host
         activation = host.activation
         activation.request = request
-        activation.context = None
+        activation.context = context
         activation.replica = self
         out = activation.out
         effects = activation.effects
@@ -209,21 +209,21 @@ class PlainReplica(Replica):
                 failed = items[len(items) - length_hint(ahead) - 1]
                 del out[mark:]
                 activation.forget()
-                self.failed(request, None, failed, error)
+                self.failed(request, context, failed, error)
                 if request.state or self.paused:
-                    self._set_back(request, ahead)
+                    self._set_back(request, ahead, context)
                     if request.state:
                         out.clear()
                     break
         if out:
-            self.hand_on(request, None, out, len(items))
+            self.hand_on(request, context, out, len(items))
         self.finished(request, len(items))
 
-    def _set_back(self, request: Request, ahead: Iterable[Any]) -> None:
+    def _set_back(self, request: Request, ahead: Iterable[Any], context: Context | None) -> None:
         """Keep the items that a restart found unprocessed (they are counted anew, since the envelope is done)."""
         if not request.state and (left := list(ahead)):
             request.counts[self.region_of(request)] += len(left)
-            self.rest.append((request, None, left))
+            self.rest.append((request, context, left))
 
     def _work_apart(self, request: Request, context: Context | None, item: Any) -> None:
         """Process one item that is asked for, or whose reply comes back through here."""
@@ -248,6 +248,8 @@ class PlainReplica(Replica):
         activation.deferred = activation.answered = False
         if activation.effects:
             activation.commit()
+        if activation.back:
+            activation.feed_back(without_newest(context))
         if activation.out:
             self.hand_on(request, context if ask is None else without_newest(context), activation.out, 1)
         if ask is not None and not answered:
@@ -284,6 +286,8 @@ class BatchReplica(Replica):
         activation.deferred = activation.answered = False
         if activation.effects:
             activation.commit()
+        if activation.back:
+            activation.feed_back(context if ask is None else without_newest(context))
         for item, result in zip(items, results, strict=False):
             if type(result) is ItemError and not request.state:
                 self.failed(request, context, item, result.error)

@@ -333,7 +333,7 @@ class Replica:
             queue.extendleft(reversed(earlier))
         queue.appendleft((context, items, generator))
         waiting = sum(len(each[1]) for each in queue)
-        if request.crowded(waiting):
+        if not self.node.loops and request.crowded(waiting):  # in a loop a wait could be for itself
             if self.parked is None:
                 self.parked = {}
             self.parked[request] = queue
@@ -386,11 +386,11 @@ class Replica:
         if not request.committed:
             request.committed = True
         if request.stream is not self.stream:
-            self._no_way_on(request, items)
+            self.no_way_on(request, items)
             return
         self.node.hand_on(request, context, items)
 
-    def _no_way_on(self, request: Request, items: list[Any]) -> None:
+    def no_way_on(self, request: Request, items: list[Any]) -> None:
         """Refuse what an actor emits for a request of a stream that it is no part of."""
         self.failed(
             request,
@@ -480,9 +480,10 @@ def moved(request: Request, lane: Iterable[Any], queue: Queue) -> list[Any]:
 
 def without_newest(context: Context | None) -> Context | None:
     """Return the context without its ask, and without its newest frame."""
-    if context is None or context.frames is None or context.frames.below is None:
+    if context is None:
         return None
-    return Context(context.frames.below)
+    below = context.frames.below if context.frames is not None else None
+    return Context(below, None, context.rounds) if below is not None or context.rounds else None
 
 
 def behaviour(operator: Any) -> str | None:

@@ -46,7 +46,8 @@ class Details:
     children: open child requests.   actors: live actors by number.   timers: handles of timers not yet due.
     parked: replicas that hold back a generator of this request, with the items that wait behind it.
     told: async actors of others that have been sent items.   feeds: inputs that wait for room.
-    releases: callbacks for what ends with the request.
+    releases: callbacks for what ends with the request.   scratch: notes of operators, by replica.
+    trips: by loop, how often an item has been round at the most, where that is counted.
     """
 
     __slots__ = (
@@ -62,8 +63,10 @@ class Details:
         "open_children",
         "parked",
         "releases",
+        "scratch",
         "timers",
         "told",
+        "trips",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -82,6 +85,8 @@ class Details:
         self.feeds: dict[asyncio.Future[None], None] = _NOTHING
         self.releases: dict[Callable[[], None], None] = _NOTHING
         self.told: dict[Replica, None] = _NOTHING
+        self.scratch: dict[Replica, dict[Any, Any]] = _NOTHING
+        self.trips: dict[int, int] = _NOTHING
 
     def own(self, name: str) -> dict[Any, Any]:
         """Return a table to put something in."""
@@ -393,6 +398,7 @@ class Request(msgspec.Struct, eq=False):
         for release in details.releases:
             release()
         details.releases.clear()
+        details.scratch.clear()
         for child in list(details.children):
             self.host.end_later(child.cancel, "its parent has ended")
         for activation in list(details.activations):

@@ -55,7 +55,7 @@ class ReturnStep:
             return
         watcher: Any = frame.replica.op  # one that has `on_reply`: only those get here
         if inspect.iscoroutinefunction(watcher.on_reply):
-            place = _Task()
+            place = TaskPlace()
             activation = self._activation(Activation(host, place))
             place.activation = activation
             op = view(watcher, activation)
@@ -81,7 +81,7 @@ class ReturnStep:
         activation.context = Context(below) if below is not None else None
         return activation
 
-    async def _run_async(self, host: Host, op: Any, activation: Activation, place: _Task) -> None:
+    async def _run_async(self, host: Host, op: Any, activation: Activation, place: TaskPlace) -> None:
         request = self._request
         task = place.task = asyncio.current_task()
         assert task is not None
@@ -154,8 +154,8 @@ class ReturnStep:
             request.settle()
 
 
-class _Task:
-    """What stands for a worker while an async `on_reply` runs: it can be cancelled, and has an activation."""
+class TaskPlace:
+    """What stands for a worker while an async hook runs: it can be cancelled, and has an activation."""
 
     __slots__ = ("activation", "task")
 
@@ -164,6 +164,6 @@ class _Task:
         self.activation: Activation | None = None
 
     def cancel(self) -> None:
-        """Cancel the `on_reply` call."""
+        """Cancel the call."""
         if self.task is not None:
             self.task.cancel()

@@ -254,8 +254,8 @@ class Folding(Node):
             except FAILURES as error:
                 request.fail(self.error_of(None, request, "the beginning of input", error))
                 return None
-            assert request.progress is not None
-            request.progress.hold(self.number)
+            if request.progress is not None and self.number in self.stream.regions.upstream:
+                request.progress.hold(self.number)  # one that lets items pass in a loop has no end to wait for
         return state
 
     def receive(self, request: Request, context: Context | None, items: list[Any]) -> None:

@@ -193,15 +193,17 @@ async def _start(replica: Replica, op: Operator) -> None:
     if replica.owner is not None:
         activation.request = replica.owner
     op._activation = activation
-    for verb in ("emit", "tell"):
+    for verb in ("emit", "tell", "feedback"):
         vars(op).pop(verb, None)  # those of the host are for activations of its run queue
     try:
         await _hook(op, "start")
         if replica.owner is None:
-            if activation.effects or activation.out:
+            if activation.effects or activation.out or activation.back:
                 raise TypeError("start() works for no request: it can neither emit, tell, send nor reply")
         elif not replica.owner.state:
             activation.commit()
+            if activation.back:
+                activation.feed_back(None)
             if activation.out:
                 replica.hand_on(replica.owner, None, activation.out, 0)
     finally:

@@ -13,31 +13,58 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from actorflow.core import progress
 from actorflow.core.progress import Regions
 from actorflow.envelope import Context
 from actorflow.errors import ActorflowError, InvalidItemError, summary
+from actorflow.plan.loops import Loop, around, loops_of, watches_rounds
 from actorflow.plan.operator import Operator
-from actorflow.plan.stream import ERRORS
 from actorflow.plan.topology import (
+    AGAIN,
+    BACK,
+    END,
+    ERRORS,
+    FEEDBACK,
     CallStream,
+    Delta,
     Discard,
+    Edge,
     Entry,
+    Feedback,
     Function,
     Gather,
     Join,
     KeyBy,
+    Replay,
     Reply,
     Route,
     Source,
     Step,
     Then,
     Topology,
+    WithLoopState,
 )
 from actorflow.runtime.asynchronous import AsyncReplica
+from actorflow.runtime.feeding import FeedingReplica
 from actorflow.runtime.generating import GeneratorReplica
+from actorflow.runtime.loops import (
+    Feeding,
+    Gate,
+    GatedFeeding,
+    Improving,
+    QueuedFeeding,
+    Replaying,
+    RunningLoop,
+    StatePairing,
+    Turn,
+    crossing,
+    nested_slots,
+)
+from actorflow.runtime.ordered import OrderedReplica
 from actorflow.runtime.plain import BatchReplica, PlainReplica
 from actorflow.runtime.replica import Replica, behaviour
 from actorflow.runtime.request import Request
+from actorflow.runtime.round_end import end_round
 from actorflow.runtime.steps import (
     Calling,
     Folding,
@@ -79,13 +106,17 @@ class OperatorNode(Node):
         "args",
         "batches",
         "concurrency",
+        "feed",
+        "gate",
         "key",
         "kind",
         "kwargs",
+        "loops",
         "mailbox_envelopes",
         "next_replica",
         "operator",
         "place",
+        "priority",
         "region",
         "replica_count",
         "replicas",
@@ -120,6 +151,10 @@ class OperatorNode(Node):
             self.batches = False
         self.concurrency = operator.concurrency
         self.replica_count = 1
+        self.feed: Put | None = None  # where `self.feedback` leads
+        self.loops = stream.loops_around(step.number)  # the outermost first
+        self.gate: Gate | None = next((loop.gate for loop in reversed(self.loops) if loop.loop.synchronous), None)
+        self.priority: Callable[[Any], Any] | None = None
         self.mailbox_envelopes = stream.host.limits.mailbox_envelopes
         self.returns = hasattr(operator, "on_reply")
         self.streams = stream.replies == "many"
@@ -130,6 +165,7 @@ class OperatorNode(Node):
             self.replica_count = step.replicas
             self.mailbox_envelopes = step.mailbox_envelopes or self.mailbox_envelopes
             self.on_error = step.on_error or self.on_error
+            self.priority = step.priority
         self.place: object = object() if place is None else place  # the same where items are counted together
         self.replicas: list[Replica] = []
         self.next_replica = 0
@@ -139,12 +175,27 @@ class OperatorNode(Node):
         """Return a new instance of the operator, ready to be told which activation it works in."""
         op = self.operator(*self.args, **self.kwargs)
         self.stream.host.bind(op, self.kind)
+        if self.feeds and self.kind != "async":
+            op.feedback = self.stream.host.feed_back  # type: ignore[method-assign, assignment]
         return op
+
+    @property
+    def feeds(self) -> bool:
+        """Return whether `self.feedback` leads anywhere from here."""
+        return any(edge.output == FEEDBACK for edge in self.stream.topology.outputs_of(self.number))
+
+    @property
+    def replica_kind(self) -> type[Replica]:
+        """Return the class of its replicas."""
+        if self.priority is not None:
+            return OrderedReplica
+        return FeedingReplica if self.kind == "plain" and self.feeds else KINDS[self.kind]
 
     def start(self) -> None:
         """Make the replicas; `put` becomes the only replica's own where there is one."""
+        kind = self.replica_kind
         for index in range(self.replica_count):
-            self.replicas.append(KINDS[self.kind](self.stream.host, self, self.make(), index))
+            self.replicas.append(kind(self.stream.host, self, self.make(), index))
         self.put = self.replicas[0].put if self.replica_count == 1 else self.receive
 
     def receive(self, request: Request, context: Context | None, items: list[Any]) -> None:
@@ -156,6 +207,10 @@ class OperatorNode(Node):
             self.next_replica = (self.next_replica + 1) % count
             replicas[self.next_replica].put(request, context, items[start : start + share])
 
+    def finish(self, request: Request) -> bool:
+        """End a round: only operators that define `on_round_end` are told."""
+        return end_round(self, request)
+
     def actor_node(self, operator: type[Operator]) -> OperatorNode:
         """Return the node of actors of a class that this operator spawns: counted and handed on where it is."""
         node = self.actor_nodes.get(operator)
@@ -165,6 +220,7 @@ class OperatorNode(Node):
             node.name = operator.__name__
             node.hand_on = self.hand_on
             node.errors_to = self.errors_to
+            node.feed = self.feed
             node.actor_nodes = self.actor_nodes
             self.actor_nodes[operator] = node
         return node
@@ -189,9 +245,23 @@ class Wiring:
         self.in_flight_max = topology.in_flight or host.limits.requests_per_stream
         self.in_flight = 0
         self.failed: ActorflowError | None = None
+        loops = loops_of(topology)
+        gated = {edge: loop for loop in loops if loop.gate is not None for edge in loop.back}
         self.regions = Regions(
-            len(topology.steps), [(edge.source, edge.target) for edge in topology.edges], self._observers()
+            len(topology.steps),
+            [(edge.source, edge.target) for edge in topology.edges if edge not in gated],
+            self._observers(loops),
+            [
+                progress.Gate(loop.gate, tuple((edge.source, edge.target) for edge in loop.back), loop.steps)
+                for loop in loops
+                if loop.gate is not None
+            ],
         )
+        self.loops = [
+            RunningLoop(self, loop, slot, Gate(self, loop) if loop.gate is not None else None)
+            for loop, slot in nested_slots(loops)
+        ]
+        self._loop_of = {edge: self.loops[loop.number] for loop in loops for edge in loop.back}
         self.watched = bool(self.regions.observers)
         entry = next(step for step in topology.steps if isinstance(step, Entry))
         self.entry_region = self.regions.into[entry.number]
@@ -207,7 +277,13 @@ class Wiring:
         self.enter: Put = self.nodes[entry.number].hand_on
         # where a request's item can be processed at once: the one replica that comes first, in the simplest streams
         self.direct: Replica | None = None
-        self.always = [node for node in self.nodes.values() if isinstance(node, Folding) and node.fold.always]
+        self.always: list[Folding] = []
+        for node in self.nodes.values():
+            gate = next((loop.gate for loop in reversed(self.loops_around(node.number)) if loop.gate is not None), None)
+            if isinstance(node, Folding) and node.fold.always:
+                (gate.always if gate is not None else self.always).append(node)
+            elif gate is not None and watches_rounds(topology.steps[node.number]):
+                gate.watching.append(node)
         self.sources = [self.nodes[step.number] for step in topology.steps if isinstance(step, Source)]
         first = getattr(self.enter, "__self__", None)
         simple = host.inline and not self.watched and not self.sources and self.replies == "one"
@@ -219,12 +295,19 @@ class Wiring:
         self.item_type = topology.request_type  # an item of exactly this type needs no check
         self.check = _checker(topology.request_type)
 
-    def _observers(self) -> list[int]:
+    def _observers(self, loops: Iterable[Loop]) -> list[int]:
+        """Return the steps that must learn the end of their input, or of a round of it."""
         return [
             step.number
             for step in self.topology.steps
-            if isinstance(step, Gather) or (isinstance(step, Join) and step.how != "inner")
+            if (isinstance(step, Gather) and (step.fold.name != "distinct" or not around(loops, step.number)))
+            or (isinstance(step, Join) and step.how != "inner")
+            or watches_rounds(step)
         ]
+
+    def loops_around(self, number: int) -> tuple[RunningLoop, ...]:
+        """Return the loops that a step is in, the outermost first."""
+        return tuple(loop for loop in self.loops if number in loop.loop.steps)
 
     def operators(self) -> list[OperatorNode]:
         """Return the operator nodes, in the order of the stream."""
@@ -273,6 +356,13 @@ class Wiring:
             return Calling(self, step)
         if isinstance(step, Route):
             return Router(self, step)
+        if isinstance(step, Feedback):
+            return self._feeding(step)
+        if isinstance(step, (Replay, Delta)):
+            gate = self._gate_at(step)
+            return Replaying(self, step, gate) if isinstance(step, Replay) else Improving(self, step, gate)
+        if isinstance(step, WithLoopState):
+            return StatePairing(self, step, self._gate_at(step))
         if isinstance(step, Reply):
             return Replying(self, step)
         if isinstance(step, Discard):
@@ -280,6 +370,38 @@ class Wiring:
             discard.put = nowhere
             return discard
         return Pass(self, step)
+
+    def _feeding(self, step: Feedback) -> Feeding:
+        (edge,) = [edge for edge in self.topology.outputs_of(step.number) if edge.back]
+        loop = self._loop_of[edge]
+        if loop.gate is not None:
+            return GatedFeeding(self, step, loop)
+        return QueuedFeeding(self, step, loop) if self._round_without_mailbox(step, loop.loop) else Feeding(
+            self, step, loop
+        )  # fmt: skip
+
+    def _round_without_mailbox(self, step: Feedback, loop: Loop) -> bool:
+        """Return whether an item can come back to where it turns without waiting anywhere on the way."""
+        steps = self.topology.steps
+        gates = {each.loop.gate for each in self.loops}
+        through = {each for each in loop.steps if each not in gates and not _has_mailbox(steps[each])}
+        seen: set[int] = set()
+        ahead = [step.number]
+        while ahead:
+            for edge in self.topology.outputs_of(ahead.pop()):
+                if edge.target == step.number:
+                    return True
+                if edge.target in through and edge.target not in seen:
+                    seen.add(edge.target)
+                    ahead.append(edge.target)
+        return False
+
+    def _gate_at(self, step: Step) -> Gate:
+        """Return the gate of the loop that a step closes, or else of the synchronous loop around it."""
+        loops = self.loops_around(step.number)
+        own = [loop.gate for loop in loops if loop.gate is not None and loop.loop.gate == step.number]
+        gates = own or [loop.gate for loop in reversed(loops) if loop.gate is not None and loop.loop.synchronous]
+        return gates[0]
 
     def _many_follow(self, step: Step) -> bool:
         return len(self.topology.outputs_of(step.number)) != 1
@@ -291,18 +413,25 @@ class Wiring:
             for output in step.outputs if isinstance(step, Route) else ():
                 node.outputs[output] = fan_out([self._path(edge) for edge in edges if edge.output == output])
             return
-        node.hand_on = fan_out([self._path(edge) for edge in edges if edge.output != ERRORS])
-        failures = [self._path(edge) for edge in edges if edge.output == ERRORS]
-        if failures:
-            node.errors_to = fan_out(failures)
+        ways = {output: [self._path(edge) for edge in edges if edge.output == output] for output in _OUTPUTS}
+        node.hand_on = fan_out(ways[""])
+        if ways[ERRORS]:
+            node.errors_to = fan_out(ways[ERRORS])
+        if isinstance(node, OperatorNode) and ways[FEEDBACK]:
+            node.feed = fan_out(ways[FEEDBACK])
+        if isinstance(node, Turn):
+            node.back = fan_out(ways[AGAIN])
+            node.ended = fan_out(ways[END]) if ways[END] else None
+        if isinstance(node, QueuedFeeding):
+            node.close(node.back)
         if isinstance(node, Pass) and isinstance(step, Function):
             fused = Fused(self, [step], node.hand_on)
             node.put = fused.put
 
-    def _path(self, edge: Any) -> Put:
+    def _path(self, first: Edge) -> Put:
         """Return the `put` at the end of an edge, with the functions on the way fused into one pass."""
         functions: list[Function] = []
-        side = edge.input
+        edge, side = first, first.input
         step = self.topology.steps[edge.target]
         while step.number not in self.nodes:
             if isinstance(step, Function):
@@ -314,10 +443,27 @@ class Wiring:
         if isinstance(node, Pass) and isinstance(step, Function):
             put: Put = _late(node)
         else:
-            put = node.receive_other if isinstance(node, Joining) and side == "right" else node.put
-        if self.host.strict and isinstance(node, (OperatorNode, Folding, Calling, Joining, Replying)):
+            other = (isinstance(node, Joining) and side == "right") or (isinstance(node, Turn) and side == BACK)
+            put = node.receive_other if other else node.put
+        if self.host.strict and isinstance(node, (OperatorNode, Folding, Calling, Joining, Replying, Turn)):
             put = through_codec(put)
+        put = self._crossing(put, first.source, step.number)
         return Fused(self, functions, put).put if functions else put
+
+    def _crossing(self, put: Put, source: int, target: int) -> Put:
+        """Return a `put` that begins, and tells the rounds of, the loops that an edge leads into."""
+        if not self.loops:
+            return put
+        before, after = self.loops_around(source), self.loops_around(target)
+        both = [loop for loop in after if loop in before]
+        entered = [loop for loop in after if loop not in before]
+        gates = [
+            loop.gate for loop in entered if loop.gate is not None and isinstance(self.nodes[loop.gate.number], Feeding)
+        ]
+        had, keep, add = (sum(loop.slot is not None for loop in loops) for loops in (before, both, entered))
+        if not gates and not add and had == keep:
+            return put
+        return crossing(put, entered=gates, keep=keep, add=add)
 
     def _key_of(self, step: Step) -> Callable[[Any], Any] | None:
         """Return the key function of a keyed step; None when it has no key, or when the item is the key."""
@@ -332,6 +478,13 @@ class Wiring:
                 return None
             before = self.topology.inputs_of(source.number)
         return None
+
+
+_OUTPUTS = ("", ERRORS, FEEDBACK, AGAIN, END)
+
+
+def _has_mailbox(step: Step) -> bool:
+    return isinstance(step, Then) or (isinstance(step, Function) and not _is_fusible(step))
 
 
 def _late(node: Node) -> Put:

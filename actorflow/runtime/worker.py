@@ -219,6 +219,8 @@ class Worker:
             if len(out) >= batch or (out and replica.node.streams):
                 if activation.effects:
                     activation.commit()
+                if activation.back:
+                    activation.feed_back(activation.onward)
                 self._hand_on(1)
                 await replica.make_room(self, activation.request)
         return only
@@ -284,6 +286,7 @@ class Worker:
             and result is not None
             and not activation.effects
             and not activation.out
+            and not activation.back
             and not activation.skip
             and result.__class__ is not types.CoroutineType
             and request.stream is replica.stream
@@ -317,6 +320,8 @@ class Worker:
         if activation.effects:
             activation.commit()
         activation.deferred = activation.answered = False
+        if activation.back:
+            activation.feed_back(activation.onward)
         if activation.out:
             self._hand_on(count)
         if ask is not None and not answered:

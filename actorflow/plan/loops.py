@@ -1,0 +1,178 @@
+"""The loops of a topology: which steps each feedback edge closes a loop around, and how loops nest.
+
+A loop is found as a strongly connected part of the graph. Its feedback edges are those that lead to its first steps;
+with those taken away, what is still connected is a loop within it (Steensgaard's loop nesting forest, 1993). Edges that
+lead to different steps and close no loop of their own belong to one loop: it is mutually recursive.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from actorflow.plan.operator import Operator
+from actorflow.plan.rounds import Rounds
+from actorflow.plan.topology import Delta, Edge, Feedback, Replay, Step, Then, Topology
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """One loop of a topology.
+
+    number: among the loops of the stream; an outer one comes before those within it.   name: of its first closing step.
+    back: its feedback edges.   steps: all steps in it, those of loops within it too.   inner: only those.
+    parent: the loop around it.   gate: the step at which its rounds end, or its delta is kept; else None.
+    synchronous: items go round together.   told: an operator in it asks for the round, or its trips are limited.
+    """
+
+    number: int
+    name: str
+    back: tuple[Edge, ...]
+    steps: frozenset[int]
+    inner: frozenset[int]
+    parent: int | None
+    gate: int | None
+    rounds: Rounds | None
+    synchronous: bool
+    told: bool
+
+
+def loops_of(topology: Topology) -> tuple[Loop, ...]:
+    """Return the loops of a topology, outer ones first. An edge back that closes no loop belongs to none."""
+    back = [edge for edge in topology.edges if edge.back]
+    if not back:
+        return ()
+    loops: list[Loop] = []
+    forward = [edge for edge in topology.edges if not edge.back]
+    _nest(topology, forward, frozenset(step.number for step in topology.steps), back, None, loops)
+    return tuple(loops)
+
+
+def around(loops: Iterable[Loop], number: int) -> list[Loop]:
+    """Return the loops that a step is in, the outermost first."""
+    return [loop for loop in loops if number in loop.steps]
+
+
+def _nest(
+    topology: Topology,
+    forward: list[Edge],
+    steps: frozenset[int],
+    back: list[Edge],
+    parent: int | None,
+    loops: list[Loop],
+) -> list[Edge]:
+    """Append the loops among some steps, and those within them; return the edges back that close none."""
+    unused = list(back)
+    for part in _parts(steps, [*forward, *back]):
+        own = [edge for edge in back if edge.source in part and edge.target in part]
+        if not own:
+            continue  # a cycle without a feedback edge: the checker says so
+        heads = {edge.target for edge in own}
+        reached = {head: _reach(forward, part, head) - {head} for head in heads}
+        first = {head for head in heads if not any(head in reached[other] for other in heads - {head})} or heads
+        outer = [edge for edge in own if edge.target in first]
+        number = len(loops)
+        within: list[Loop] = []
+        rest = [edge for edge in own if edge.target not in first]
+        place = len(loops)
+        loops.append(_loop(topology, number, outer, part, parent))
+        outer += _nest(topology, forward, part, rest, number, loops)
+        within = loops[place + 1 :]
+        inner = frozenset[int]().union(*(loop.steps for loop in within))
+        loops[place] = _loop(topology, number, outer, part, parent, inner)
+        unused = [edge for edge in unused if edge not in own]
+    return unused
+
+
+def _loop(
+    topology: Topology,
+    number: int,
+    back: list[Edge],
+    steps: frozenset[int],
+    parent: int | None,
+    inner: frozenset[int] = frozenset(),
+) -> Loop:
+    closing = [topology.steps[edge.source] for edge in back]
+    heads = [topology.steps[edge.target] for edge in back]
+    keeping = next((step for step in heads if isinstance(step, (Replay, Delta))), None)
+    turns = [step for step in closing if isinstance(step, Feedback)]
+    operators = [topology.steps[each] for each in sorted(steps) if isinstance(topology.steps[each], Then)]
+    direct = [step for step in operators if step.number not in inner]
+    if keeping is not None:
+        rounds: Rounds | None = keeping.rounds
+        synchronous = rounds is not None
+        gate: int | None = keeping.number
+    else:
+        rounds = next((step.rounds for step in turns if step.rounds is not None), None)
+        synchronous = rounds is not None or any(watches_rounds(step) for step in direct)
+        gate = (
+            next((s.number for s in turns if s.rounds is not None), turns[0].number) if synchronous and turns else None
+        )
+    told = any(asks_round(step) for step in operators) or any(step.trips_max is not None for step in turns)
+    first = keeping or (turns[0] if turns else closing[0])
+    return Loop(number, first.name, tuple(back), steps, inner, parent, gate, rounds, synchronous, told)
+
+
+def watches_rounds(step: Step) -> bool:
+    """Return whether a step is an operator that defines `on_round_end`."""
+    return isinstance(step, Then) and hasattr(step.operator, "on_round_end")
+
+
+def asks_round(step: Step) -> bool:
+    """Return whether a step is an operator that says, or whose code shows, that it reads `self.round`."""
+    if not isinstance(step, Then) or not isinstance(step.operator, type):
+        return False
+    return bool(getattr(step.operator, "tells_round", False)) or bool({"round", "rounds"} & names_used(step.operator))
+
+
+def names_used(operator: type) -> frozenset[str]:
+    """Return the names (of attributes, functions and globals) that the methods of an operator class mention."""
+    found: set[str] = set()
+    for kind in operator.__mro__:
+        if kind is Operator or not issubclass(kind, Operator):
+            continue
+        for value in vars(kind).values():
+            for function in (value, getattr(value, "__func__", None), getattr(value, "fget", None)):
+                code = getattr(function, "__code__", None)
+                if isinstance(code, types.CodeType):
+                    found.update(_names(code))
+    return frozenset(found)
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
+
+
+def _parts(steps: frozenset[int], edges: list[Edge]) -> list[frozenset[int]]:
+    """Return the strongly connected parts among some steps, those of one step only when an edge leads to itself."""
+    reach = {step: _reach(edges, steps, step) for step in steps}
+    parts: list[frozenset[int]] = []
+    seen: set[int] = set()
+    for step in sorted(steps):
+        if step in seen or step not in reach[step]:
+            continue
+        part = frozenset(other for other in reach[step] if step in reach[other])
+        seen |= part
+        parts.append(part)
+    return parts
+
+
+def _reach(edges: list[Edge], steps: frozenset[int], start: int) -> set[int]:
+    """Return the steps that can be reached from one along at least one edge, without leaving some steps."""
+    ahead: dict[int, list[int]] = {}
+    for edge in edges:
+        if edge.source in steps and edge.target in steps:
+            ahead.setdefault(edge.source, []).append(edge.target)
+    seen: set[int] = set()
+    todo: list[Any] = [start]
+    while todo:
+        for target in ahead.get(todo.pop(), ()):
+            if target not in seen:
+                seen.add(target)
+                todo.append(target)
+    return seen
