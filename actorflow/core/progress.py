@@ -99,15 +99,29 @@ class Regions:
         for gate in gates:
             for source, _ in gate.back:
                 closed[source].add(gate.number)
-        reach: list[frozenset[int]] = []
-        for operator in range(operators):
-            reached = _reachable(ahead, operator)
-            reach.append(frozenset(watching & reached).union(*(closed[each] for each in reached)))
-        after = [frozenset(closed[each]).union(*(reach[target] for target in ahead[each])) for each in range(operators)]
+        reached = [_reachable(ahead, operator) for operator in range(operators)]
+        behind: dict[int, frozenset[int]] = {gate.number: frozenset() for gate in gates}
+        while True:
+            # what leads to a gate also leads, a round later, to all that is behind its loop
+            beyond = [each.union(*(behind[gate] for gate in each)) for each in closed]
+            reach = [frozenset(watching & each).union(*(beyond[other] for other in each)) for each in reached]
+            after = [
+                frozenset(beyond[each]).union(*(reach[target] for target in ahead[each])) for each in range(operators)
+            ]
+            last = behind
+            behind = {
+                gate.number: after[gate.number].union(*(after[source] | reach[target] for source, target in gate.back))
+                - gate.inside
+                - {gate.number}
+                for gate in gates
+            }
+            if behind == last:
+                break
         for gate in gates:
-            behind = after[gate.number].union(*(after[source] | reach[target] for source, target in gate.back))
-            after[gate.number] = behind - gate.inside - {gate.number}
-        if endless := [observer for observer in watching if observer in after[observer]]:
+            after[gate.number] = behind[gate.number]
+        cycles = [number for number in behind if any(number in reached[target] for target in ahead[number])]
+        endless = cycles + [observer for observer in watching if observer in after[observer]]
+        if endless:
             raise ValueError(f"observers {sorted(endless)} are part of a loop that has no rounds")
         kinds: dict[frozenset[int], int] = {}
         self.into = [kinds.setdefault(kind, len(kinds)) for kind in reach]

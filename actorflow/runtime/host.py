@@ -214,15 +214,18 @@ class Host:
         """Call a function in the next turn."""
         self.enqueue(_Call(function, argument))
 
-    def bind(self, op: Operator, kind: str) -> None:
+    def bind(self, op: Operator, kind: str, *, feeds: bool = False) -> None:
         """Tell a new operator which activation it works in: plain ones share the host's.
 
         Their `emit` and `tell` are then the outbox's own, without the steps that lead there from the operator.
         """
         op._activation = self.activation
-        if kind != "async" and not inspect.iscoroutinefunction(getattr(op, "on_reply", None)):
+        hooks = (getattr(op, name, None) for name in ("on_reply", "on_round_end"))
+        if kind != "async" and not any(map(inspect.iscoroutinefunction, hooks)):
             op.emit = self.emit  # type: ignore[method-assign, assignment]
             op.tell = self.tell_effect  # type: ignore[method-assign, assignment]
+            if feeds:
+                op.feedback = self.feed_back  # type: ignore[method-assign, assignment]
 
     # -- the run queue
 
@@ -676,7 +679,7 @@ class Host:
             args, kwargs = codec.handed_over(args), codec.handed_over(kwargs)
         node = activation.replica.node.actor_node(operator)
         op = operator(*args, **kwargs)
-        self.bind(op, node.kind)
+        self.bind(op, node.kind, feeds=node.feeds)
         number = self.next_number()
         replica = node.replica_kind(self, node, op, number)
         # in strict mode an address is looked up every time, as one that came from another host
@@ -865,7 +868,7 @@ class _Remade:
     def make(self) -> Operator:
         operator, args, kwargs = self._made
         op = operator(*args, **kwargs)
-        self._node.stream.host.bind(op, self._node.kind)
+        self._node.stream.host.bind(op, self._node.kind, feeds=self._node.feeds)
         return op
 
 

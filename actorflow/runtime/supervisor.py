@@ -207,7 +207,7 @@ async def _start(replica: Replica, op: Operator) -> None:
             if activation.out:
                 replica.hand_on(replica.owner, None, activation.out, 0)
     finally:
-        host.bind(op, replica.node.kind)
+        host.bind(op, replica.node.kind, feeds=replica.node.feeds)
 
 
 class _NoTask:

@@ -174,9 +174,7 @@ class OperatorNode(Node):
     def make(self) -> Operator:
         """Return a new instance of the operator, ready to be told which activation it works in."""
         op = self.operator(*self.args, **self.kwargs)
-        self.stream.host.bind(op, self.kind)
-        if self.feeds and self.kind != "async":
-            op.feedback = self.stream.host.feed_back  # type: ignore[method-assign, assignment]
+        self.stream.host.bind(op, self.kind, feeds=self.feeds)
         return op
 
     @property

@@ -194,7 +194,9 @@ class World:
         self.count(HOME, self.regions.into[operator], there, +1)
 
     def consume(self) -> None:
-        operator, here = self.items.pop(self.random.randrange(len(self.items)))
+        self.consume_at(*self.items.pop(self.random.randrange(len(self.items))))
+
+    def consume_at(self, operator: int, here: str) -> None:
         self.count(here, self.regions.into[operator], here, -1)
         if operator in self.graph.observers:
             if (operator, here) not in self.folds:
@@ -214,7 +216,9 @@ class World:
         self.count(here, self.regions.out[operator], here, -1)
 
     def finish(self) -> None:
-        observer, here = self.ending.pop(self.random.randrange(len(self.ending)))
+        self.finish_at(*self.ending.pop(self.random.randrange(len(self.ending))))
+
+    def finish_at(self, observer: int, here: str) -> None:
         self.folds.remove((observer, here))
         self.emit(observer, here)
         self.ledgers[here].release(observer)
