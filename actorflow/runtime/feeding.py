@@ -20,8 +20,62 @@ class FeedingReplica(PlainReplica):
     __slots__ = ()
 
     def run(self, host: Host) -> None:
-        if not self.paused:
-            Replica._run_all(self, host)
+        """Take a turn: while there is one item, which goes round, its trips are written out; else as in `_run_all`."""
+        if self.paused:
+            return
+        quick = self.quick
+        if len(quick) == 1 and not self.rest and not self.bulk:
+            request, context, items = quick[0]
+            lone = len(items) == 1 and not request.state and request.stream is self.stream
+            if lone and (context is None or context.ask is None) and not self._go_round(host, request):
+                return
+        Replica._run_all(self, host)
+
+    def _go_round(self, host: Host, request: Request) -> bool:
+        """Process a lone item as often as it comes back; return whether there is more to do in this turn."""
+        activation = host.working = host.activation
+        activation.request = request
+        activation.replica = self
+        out, back, effects = activation.out, activation.back, activation.effects
+        process, feed, region, counts = self.op.process, self.node.feed, self.region, request.counts
+        assert feed is not None
+        left = self.pace
+        quick = self.quick
+        while True:
+            _, context, items = quick.pop()
+            activation.context = context
+            try:
+                result = process(items[0])
+            except FAILURES as error:
+                activation.abort()
+                self.failed(request, context, items[0], error)
+            else:
+                if effects:
+                    activation.commit()
+                if back:
+                    request.committed = True
+                    items = back[:]
+                    back.clear()
+                    feed(request, context, items)
+                if result is not None:
+                    out.append(result)
+                if out:
+                    self.hand_on(request, context, out, 1)
+            counts[region] -= 1
+            if not counts[region] and not request.state:
+                request.settle()
+            if request.bulk:
+                request.relieve()
+            left -= 1
+            if left <= 0 and not (left := self._new_pace(host.began, host.clock())):
+                self._yield_turn()
+                return False
+            quick = self.quick
+            if len(quick) != 1 or self.bulk or self.paused or request.state:
+                return True
+            envelope = quick[0]
+            if envelope[0] is not request or len(envelope[2]) != 1:
+                return True
 
     def take_now(self, request: Request, context: Context | None, item: Any) -> None:
         if self.scheduled or self.paused or request.stream is not self.stream:

@@ -359,10 +359,21 @@ class Feeding(Turn):
         self._next: Context | None = None
 
     def receive(self, request: Request, context: Context | None, items: list[Any]) -> None:
-        if self._when is not None:
-            items = self._divided(request, context, items)
-            if not items or request.state:
-                return
+        when = self._when
+        if when is not None:
+            if len(items) == 1:  # the common case of a lone item, without lists
+                try:
+                    again = when(items[0])
+                except FAILURES as error:
+                    self.failed(None, request, context, items[0], error)
+                    return
+                if not again:
+                    self.hand_on(request, context, items)
+                    return
+            else:
+                items = self._divided(request, context, items)
+                if not items or request.state:
+                    return
         count = request.counts[self.region]
         if count > CROWD and (count > CROWD_LARGE or not request.bulk):
             request.grow(len(items), 0)

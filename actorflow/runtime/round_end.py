@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from typing import TYPE_CHECKING, Any
 
 from actorflow.runtime.activation import Activation
@@ -23,30 +22,31 @@ def end_round(node: OperatorNode, request: Request) -> bool:
     run = node.gate.run_of(request)
     assert run is not None
     number = run.round
-    pending = _Pending(node, request)
+    if node.ends_rounds_async:
+        pending = _Pending(node, request, len(node.replicas))
+        for replica in node.replicas:
+            name = f"{node.stream.name}/{replica.name}/round end"
+            host.run_task(_end_async(pending, replica, number), name)
+        return False
+    activation = host.working = host.activation
+    activation.request, activation.context = request, None
+    out, back, effects = activation.out, activation.back, activation.effects
     for replica in node.replicas:
-        hook: Any = replica.op.on_round_end  # type: ignore[attr-defined] # only those that define it are called
-        if inspect.iscoroutinefunction(hook):
-            pending.count += 1
-            host.run_task(_end_async(pending, replica, number), f"{node.stream.name}/{replica.name}/round end")
-            continue
-        activation = host.working = host.activation
-        activation.replica, activation.request, activation.context = replica, request, None
-        op = view(replica.op, activation) if node.kind == "async" else replica.op
+        activation.replica = replica
+        op: Any = replica.op if node.kind != "async" else view(replica.op, activation)
         try:
-            result = op.on_round_end(number)  # type: ignore[attr-defined]
-            if result is not None:
-                activation.out.append(result)
+            result = op.on_round_end(number)
         except FAILURES as error:
             activation.abort()
             request.fail(node.error_of(replica, request, f"the end of round {number}", error))
             break
-        if activation.effects or activation.out or activation.back:
+        if result is not None:
+            out.append(result)
+        if effects or out or back:
             _commit(activation, replica)
             if request.state:
                 break
-    pending.hold()
-    return not pending.count
+    return True
 
 
 def _commit(activation: Activation, replica: Replica) -> None:
@@ -96,17 +96,11 @@ class _Pending:
 
     __slots__ = ("count", "node", "request")
 
-    def __init__(self, node: OperatorNode, request: Request) -> None:
+    def __init__(self, node: OperatorNode, request: Request, count: int) -> None:
         self.node = node
         self.request = request
-        self.count = 0
-
-    def hold(self) -> None:
-        """Go on holding after the turn, for what is still going on."""
-        if self.count and not self.request.state:
-            self.request.more().own("releases")[self._forget] = None
-        elif self.count:
-            self._forget()
+        self.count = count
+        request.more().own("releases")[self._forget] = None
 
     def done(self) -> None:
         """Note that one call is done."""

@@ -106,6 +106,7 @@ class OperatorNode(Node):
         "args",
         "batches",
         "concurrency",
+        "ends_rounds_async",
         "feed",
         "gate",
         "key",
@@ -154,6 +155,7 @@ class OperatorNode(Node):
         self.feed: Put | None = None  # where `self.feedback` leads
         self.loops = stream.loops_around(step.number)  # the outermost first
         self.gate: Gate | None = next((loop.gate for loop in reversed(self.loops) if loop.loop.synchronous), None)
+        self.ends_rounds_async = inspect.iscoroutinefunction(getattr(operator, "on_round_end", None))
         self.priority: Callable[[Any], Any] | None = None
         self.mailbox_envelopes = stream.host.limits.mailbox_envelopes
         self.returns = hasattr(operator, "on_reply")

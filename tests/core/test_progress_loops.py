@@ -224,7 +224,7 @@ def test_a_gate_does_not_hold_up_the_fold_of_its_round_but_all_that_is_behind_th
 
 
 def test_what_only_leads_to_an_inner_gate_holds_up_the_rounds_of_the_outer_loop() -> None:
-    """Replay 0 → 1 → back to 0; in it 1 → gate 2 → back to 1: what waits at 2 comes to 1, and so to 0, a round later."""
+    """Replay 0 → 1 → back to 0; in it 1 → gate 2 → back to 1: what waits at 2 comes to 1, and to 0, a round later."""
     gates = [Gate(0, ((1, 0),), frozenset({0, 1, 2})), Gate(2, ((2, 1),), frozenset({1, 2}))]
     regions = Regions(3, [(0, 1), (1, 2)], [], gates)
 
