@@ -36,6 +36,7 @@ from actorflow.limits import Limits
 from actorflow.plan.operator import ItemError, ItemFailure, Operator, Outcome, Pending, RequestInfo, Restart, Retry
 from actorflow.plan.rounds import LoopEnd, Rounds
 from actorflow.plan.stream import Stream
+from actorflow.report import LoopReport, RequestReport
 
 __all__ = [
     "ActivationError",
@@ -59,6 +60,7 @@ __all__ = [
     "LimitError",
     "Limits",
     "LoopEnd",
+    "LoopReport",
     "MailboxFullError",
     "NoReplyError",
     "Operator",
@@ -70,6 +72,7 @@ __all__ = [
     "RequestCancelledError",
     "RequestError",
     "RequestInfo",
+    "RequestReport",
     "Restart",
     "Retry",
     "RoundLimitError",

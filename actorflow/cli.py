@@ -28,6 +28,7 @@ from actorflow.plan.app import AppPlan
 from actorflow.plan.check import faults_of
 from actorflow.plan.draw import to_json, to_mermaid, to_svg
 from actorflow.remote import RemoteConnection
+from actorflow.report import RequestReport
 from actorflow.runtime.host import Host
 
 URL = "http://127.0.0.1:7700"
@@ -158,8 +159,8 @@ async def _call(stream: str, item: Any, url: str, timeout_s: float | None) -> No
         with _progress() as progress:
             task = progress.add_task(f"{stream}: waiting", total=None)
 
-            def show(outstanding: int, elapsed_s: float) -> None:
-                progress.update(task, description=f"{stream}: {outstanding:,} items under way")
+            def show(report: RequestReport) -> None:
+                progress.update(task, description=f"{stream}: {report}")
 
             reply = await connection.request(stream, item, timeout_s, None, show)
         _print(reply)

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
-from actorflow.connection import Connection, Items
+from actorflow.connection import Connection, Items, OnProgress
 from actorflow.plan.stream import Stream
 
 Q = TypeVar("Q")
@@ -49,10 +49,17 @@ class Client:
         *,
         timeout_s: float | None = ...,
         attributes: Mapping[str, Any] | None = ...,
+        on_progress: OnProgress | None = ...,
     ) -> Coroutine[Any, Any, R]: ...
     @overload
     def request(
-        self, stream: str, item: Any, *, timeout_s: float | None = ..., attributes: Mapping[str, Any] | None = ...
+        self,
+        stream: str,
+        item: Any,
+        *,
+        timeout_s: float | None = ...,
+        attributes: Mapping[str, Any] | None = ...,
+        on_progress: OnProgress | None = ...,
     ) -> Coroutine[Any, Any, Any]: ...
     def request(
         self,
@@ -61,15 +68,18 @@ class Client:
         *,
         timeout_s: float | None = None,
         attributes: Mapping[str, Any] | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Coroutine[Any, Any, Any]:
         """Send one item and await the one reply. Cancelling the await cancels the request.
 
         timeout_s: the deadline, by default the stream's.   attributes: what operators see as `self.request.attributes`.
+        on_progress: called with a `RequestReport` four times a second while the request takes time: how much is under
+        way, and for each loop its round, its items and its state.
 
         Raises: UnknownStreamError, InvalidItemError, or whatever the request ended with (see `actorflow.errors`); an
         exception that an operator raised is caught by its own class as well as by ActivationError.
         """
-        return self._connection.request(stream, item, timeout_s, attributes)
+        return self._connection.request(stream, item, timeout_s, attributes, on_progress)
 
     @overload
     def stream(

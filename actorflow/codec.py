@@ -172,7 +172,37 @@ def copy_if_mutable(value: Any) -> Any:
         return value
     if type(value) is tuple and all(type(part) in _IMMUTABLE for part in value):
         return value
-    return copy.deepcopy(value)
+    try:
+        return value if _is_immutable(value) else copy.deepcopy(value)
+    except RecursionError:
+        raise CodecError(f"a value nests too deeply to be copied: {type(value).__name__}") from None
+
+
+def _is_immutable(value: Any) -> bool:
+    """Return whether nothing in a value can be changed: frozen dataclasses and Structs, tuples and scalars."""
+    kind = type(value)
+    if kind in _IMMUTABLE:
+        return True
+    if kind is tuple or kind is frozenset:
+        return all(map(_is_immutable, value))
+    if kind not in _frozen_fields:
+        _frozen_fields[kind] = _fields_if_frozen(kind)
+    fields = _frozen_fields[kind]
+    return fields is not None and all(_is_immutable(getattr(value, name, None)) for name in fields)
+
+
+_frozen_fields: dict[type, tuple[str, ...] | None] = {}
+
+
+def _fields_if_frozen(kind: type) -> tuple[str, ...] | None:
+    """Return the fields of a class whose instances cannot be assigned to, None for any other class."""
+    if issubclass(kind, msgspec.Struct):
+        return kind.__struct_fields__ if kind.__struct_config__.frozen and not hasattr(kind, "__dict__") else None
+    plain_class: Any = kind
+    parameters = kind.__dict__.get("__dataclass_params__")
+    if parameters is None or not parameters.frozen or kind.__mro__[1:] != (object,):
+        return None
+    return tuple(field.name for field in dataclasses.fields(plain_class))
 
 
 def _tagged(value: Any) -> Any:

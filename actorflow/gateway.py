@@ -28,6 +28,7 @@ from actorflow.errors import (
     TooManyRequestsError,
     UnknownStreamError,
 )
+from actorflow.metrics import CONTENT_TYPE, HostMetrics
 from actorflow.plan.app import AppPlan
 from actorflow.runtime.host import Host
 from actorflow.runtime.request import ReplyQueue, Request
@@ -54,7 +55,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Gateway:
-    """Serves a host on a port: `POST /streams/{name}`, `GET /streams`, dead letters, `/healthz`, and `/wire`.
+    """Serves a host on a port: `POST /streams/{name}`, `GET /streams`, dead letters, `/healthz`, `/metrics`, `/wire`.
 
     port 0 takes a free one; `url` says which once it has started. A token is required for any address that is not
     loopback. Raises: ValueError without one.
@@ -80,6 +81,7 @@ class Gateway:
         app.add_routes(
             [
                 web.get("/healthz", self._healthz),
+                web.get("/metrics", self._metrics),
                 web.get("/streams", self._streams),
                 web.post("/streams/{name}", self._post),
                 web.get("/dead-letters", self._dead_letters),
@@ -136,6 +138,9 @@ class Gateway:
 
     async def _healthz(self, request: web.Request) -> web.Response:
         return _json({"status": "draining" if self._host.draining else "ok", "host": self._host.name})
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=HostMetrics(self._host).text(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _streams(self, request: web.Request) -> web.Response:
         return _json(
@@ -204,6 +209,7 @@ class Gateway:
                 "stream": work.stream.name,
                 "state": "running",
                 "outstanding": work.outstanding(),
+                "loops": [loop.to_wire() for loop in work.loops()],
                 "deadline_in_s": round(work.deadline_s - self._host.now_s(), 3),
             }
         )

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from actorflow.client import Client
-from actorflow.connection import Items, Named
+from actorflow.connection import PROGRESS_EVERY_S, Items, Named, OnProgress
 from actorflow.errors import ActorflowError, activation_error
 from actorflow.plan.app import AppPlan
 from actorflow.runtime.host import Host
@@ -32,7 +32,12 @@ class LocalConnection:
         return wiring
 
     async def request(
-        self, stream: Named, item: Any, timeout_s: float | None, attributes: Mapping[str, Any] | None
+        self,
+        stream: Named,
+        item: Any,
+        timeout_s: float | None,
+        attributes: Mapping[str, Any] | None,
+        on_progress: OnProgress | None = None,
     ) -> Any:
         """Process on the caller's stack when the host is idle; wait only when that did not suffice."""
         host = self._host
@@ -41,6 +46,8 @@ class LocalConnection:
             item = wiring.checked(item)
         request = host.begin(wiring, item, timeout_s, attributes)
         if request.state == RUNNING and not request.answered:
+            if on_progress is not None:
+                return await _watched(request, on_progress)
             return await host.answer(request)
         if host.began - host.breath > SLICE_S:
             host.breath = host.began
@@ -109,6 +116,29 @@ class LocalConnection:
 
     async def close(self) -> None:
         """Nothing to close: the host belongs to whoever started it."""
+
+
+async def _watched(request: Request, on_progress: OnProgress) -> Any:
+    """Await the answer of a request, and tell how far it is."""
+    host = request.host
+
+    async def report() -> None:
+        began_s = host.now_s()
+        while True:
+            await asyncio.sleep(PROGRESS_EVERY_S)
+            on_progress(request.report(began_s))
+
+    answering = asyncio.ensure_future(host.answer(request))
+    reporting = asyncio.ensure_future(report())
+    try:
+        await asyncio.wait({answering, reporting}, return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            reporting.result()  # it can only have ended by what `on_progress` raised
+        return await answering
+    finally:
+        for task in (answering, reporting):
+            task.cancel()
+        await asyncio.gather(answering, reporting, return_exceptions=True)
 
 
 async def _feed(host: Host, request: Request, items: Items) -> None:

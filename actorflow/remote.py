@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from typing import Any
 
 import aiohttp
 import msgspec
 
 from actorflow import codec, wire
-from actorflow.connection import Items, Named
+from actorflow.connection import Items, Named, OnProgress
 from actorflow.errors import (
     ActorflowError,
     CodecError,
@@ -21,6 +21,7 @@ from actorflow.errors import (
     from_wire,
 )
 from actorflow.limits import Limits
+from actorflow.report import RequestReport, reports_from_wire
 
 CONNECT_TIMEOUT_S = 10.0
 
@@ -54,12 +55,12 @@ class RemoteConnection:
         item: Any,
         timeout_s: float | None,
         attributes: Mapping[str, Any] | None,
-        progress: Callable[[int, float], None] | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Any:
-        """Send one item and await the reply; `progress(outstanding, elapsed_s)` is called while it takes time."""
-        mode = wire.ONE if progress is None else wire.WATCHED
+        """Send one item and await the reply; `on_progress` is called while it takes time."""
+        mode = wire.ONE if on_progress is None else wire.WATCHED
         async with self._exchange(stream, item, timeout_s, attributes, mode) as exchange:
-            exchange.progress = progress
+            exchange.on_progress = on_progress
             reply = await exchange.result()
             if not isinstance(stream, str) and stream.replies == "many":
                 return [_typed(stream, value) for value in reply]
@@ -245,10 +246,10 @@ class Exchange:
     def __init__(self, number: int) -> None:
         self.number = number
         self.ended = False
-        self.progress: Callable[[int, float], None] | None = None
+        self.on_progress: OnProgress | None = None
         self._value: Any = None
         self._values: list[Any] = []
-        self._error: ActorflowError | None = None
+        self._error: Exception | None = None
         self._room = 0
         self._changed: asyncio.Future[None] | None = None
 
@@ -256,8 +257,11 @@ class Exchange:
         """Take a frame from the host."""
         kind = frame[0]
         if kind == wire.PROGRESS:
-            if self.progress is not None:
-                self.progress(frame[2], frame[3])
+            if self.on_progress is not None:
+                try:
+                    self.on_progress(RequestReport(frame[2], frame[3], reports_from_wire(frame[4])))
+                except Exception as error:  # the caller's own: it ends the caller's wait, not the connection
+                    self.fail(error)
             return
         if kind in {wire.REPLY, wire.DONE}:
             self.ended = True
@@ -273,7 +277,7 @@ class Exchange:
             return
         self._wake()
 
-    def fail(self, error: ActorflowError) -> None:
+    def fail(self, error: Exception) -> None:
         """End badly."""
         self.ended = True
         self._error = error

@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from actorflow import wire
+from actorflow.connection import PROGRESS_EVERY_S
 from actorflow.errors import (
     ActorflowError,
     CodecError,
@@ -25,8 +26,6 @@ log = logging.getLogger("actorflow.session")
 
 OPEN_MAX = 20_000
 """Exchanges that one connection may have open at once."""
-
-PROGRESS_EVERY_S = 0.25
 
 UNSENT_FRAMES_MAX = 4
 """Replies of so many times `frame_bytes` may wait for a slow reader before its connection is closed."""
@@ -217,7 +216,9 @@ class Session:
         while not request.state:
             await asyncio.sleep(PROGRESS_EVERY_S)
             if not request.state:
-                self._outbox.put([wire.PROGRESS, number, request.outstanding(), self._host.now_s() - began])
+                report = request.report(began)
+                loops = [loop.to_wire() for loop in report.loops]
+                self._outbox.put([wire.PROGRESS, number, report.outstanding, report.elapsed_s, loops])
 
     def _ask(self, number: int, verb: str, argument: Any) -> None:
         host = self._host

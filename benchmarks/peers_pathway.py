@@ -50,7 +50,7 @@ def turn(labels, edges):
     proposed = edges.join(labels, pw.left.u == pw.right.node).select(node=pw.left.v, label=pw.right.label)
     return labels.concat_reindex(proposed).groupby(pw.this.node).reduce(
         node=pw.this.node, label=pw.reducers.min(pw.this.label)
-    )
+    ).with_universe_of(labels)
 
 first = nodes.groupby(pw.this.node).reduce(node=pw.this.node, label=pw.reducers.min(pw.this.label))
 result = pw.iterate(lambda labels, edges: dict(labels=turn(labels, edges)), labels=first, edges=edges).labels

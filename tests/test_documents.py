@@ -17,6 +17,7 @@ EXAMPLES = {
     "scatter": "3 books",
     "actors": "the token ends at link 45",
     "wordcount": "11,772",
+    "routes": "4,363",
 }
 
 

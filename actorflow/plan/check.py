@@ -198,13 +198,19 @@ def _loop(topology: Topology, loop: Loop) -> Iterator[str]:
         yield f"{place}: a replay ends by until= or rounds_max=, and neither is declared"
     if isinstance(gate, Delta) and not _is_count(gate.ahead):
         yield f"{place}: ahead={gate.ahead!r}, but at least one pair goes round at a time"
+    for name in ("combine", "priority") if isinstance(gate, Delta) else ():
+        value = getattr(gate, name)
+        if not callable(value) and (name == "combine" or value is not None):
+            yield f"{place}: {name}={value!r}, but it is a function"
 
 
 def _rounds(place: str, rounds: Rounds | None) -> Iterator[str]:
     if rounds is None:
         return
-    if rounds.rounds_max is not None and not _is_count(rounds.rounds_max):
+    if rounds.rounds_max is not None and not callable(rounds.rounds_max) and not _is_count(rounds.rounds_max):
         yield f"{place}: rounds_max={rounds.rounds_max!r}, but a loop goes round at least once"
+    if rounds.until is not None and rounds.fold is None and rounds.update is None:
+        yield f"{place}: until= looks at the state, which never changes: declare fold= (and vote=), or update="
     if rounds.vote is not None and rounds.fold is None:
         yield f"{place}: vote= makes votes of items, so declare with fold= how they are folded"
     for name in ("until", "fold", "update", "vote"):

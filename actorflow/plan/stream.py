@@ -320,8 +320,8 @@ class Stream(Generic[Q, T]):
         self,
         body: Callable[[Stream[Q, Any]], Stream[Q, Any]],
         *,
-        until: Callable[[Any], Any] | None = None,
-        rounds_max: int | None = None,
+        until: Callable[..., Any] | None = None,
+        rounds_max: int | Callable[[Any], int] | None = None,
         fold: Callable[[Any, Any], Any] | None = None,
         initial: Any = None,
         state: Any = UNSET,
@@ -343,8 +343,8 @@ class Stream(Generic[Q, T]):
         body: Callable[[Stream[Q, T]], Stream[Q, Any]],
         *,
         fold: Callable[[Any, Any], Any],
-        until: Callable[[Any], Any] | None = None,
-        rounds_max: int | None = None,
+        until: Callable[..., Any] | None = None,
+        rounds_max: int | Callable[[Any], int] | None = None,
         initial: Any = None,
         state: Any = UNSET,
         update: Callable[[Any, Any], Any] | None = None,
@@ -388,8 +388,11 @@ class Stream(Generic[Q, T]):
 
     @property
     def loop_end(self) -> Stream[Q, LoopEnd]:
-        """Return the point of the `LoopEnd(rounds, state)` of the loop that ends at this point, one per request."""
-        return Stream(self._plan, self._step, END)
+        """Return the point of the `LoopEnd(rounds, state)` of the loop that ends at this point.
+
+        One per request, and in a loop within a loop one per round of that.
+        """
+        return Stream(self._plan, self._step, END)._then(Merge, "loop_end")
 
     def with_loop_state(self, *, name: str | None = None) -> Stream[Q, Any]:
         """Replace each item by `(item, state)` with the state of the synchronous loop around this point."""
@@ -506,8 +509,8 @@ class Stream(Generic[Q, T]):
 
 
 def _rounds(
-    until: Callable[[Any], Any] | None,
-    rounds_max: int | None,
+    until: Callable[..., Any] | None,
+    rounds_max: int | Callable[[Any], int] | None,
     fold: Callable[[Any, Any], Any] | None,
     initial: Any,
     state: Any,

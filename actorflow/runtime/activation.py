@@ -245,8 +245,12 @@ class Activation:
     def vote(self, value: Any) -> None:
         gate = self.replica.node.gate
         if gate is None or gate.rounds.fold is None:
-            where = "is in no synchronous loop" if gate is None else f"is in loop {gate.node.name}, which has no fold"
-            raise TypeError(f"{self.replica.name} {where}: declare how votes are folded with rounds=Rounds(fold=…)")
+            where = (
+                "is in no synchronous loop: only steps from which items can come back are in one"
+                if gate is None
+                else f"is in loop {gate.node.name}, which has no fold: declare how votes are folded (fold=)"
+            )
+            raise TypeError(f"{self.replica.name} {where}")
         self.effects.append((_vote, (gate, codec.handed_over(value) if self.host.strict else value)))
 
     def loop_state(self) -> Any:
@@ -254,7 +258,8 @@ class Activation:
         if gate is None:
             raise TypeError(f"{self.replica.name} is in no synchronous loop, so there is no loop state")
         run = gate.run_of(self.request)
-        return run.state if run is not None else None
+        state = run.state if run is not None else None
+        return codec.handed_over(state) if self.host.strict else state
 
     def scratch(self) -> dict[Any, Any]:
         notes = self.request.more().own("scratch")

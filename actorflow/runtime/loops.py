@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from actorflow import codec
 from actorflow.envelope import Context
-from actorflow.errors import ItemBudgetError, RoundLimitError
+from actorflow.errors import ItemBudgetError, RoundLimitError, summary
 from actorflow.plan.loops import Loop
 from actorflow.plan.rounds import LoopEnd, Rounds
 from actorflow.plan.topology import Delta, Feedback, Replay, Step
+from actorflow.report import LoopReport
 from actorflow.runtime.replica import FAILURES, IDLE, SLICE_S, WAITING
 from actorflow.runtime.request import Request
-from actorflow.runtime.steps import Folding, Node, Put, nowhere
+from actorflow.runtime.steps import Folding, Joining, Node, Put, nowhere
 
 if TYPE_CHECKING:
     from actorflow.runtime.host import Host
@@ -58,27 +59,22 @@ class RunningLoop:
         if self.slot is None:
             raise TypeError(
                 f"loop {self.loop.name} of stream {self.stream.name} does not count its rounds, since no operator in "
-                "it names self.round; set tells_round = True on the class that reads it"
+                "it names self.round; set tells_round = True on one of them"
             )
         rounds = context.rounds if context is not None else ()
         return rounds[self.slot] if len(rounds) > self.slot else 0
 
-    def report(self, request: Request) -> dict[str, Any] | None:
+    def report(self, request: Request) -> LoopReport | None:
         """Return how far a request is in this loop, None when it is not in it."""
         regions = self.stream.regions
-        inside = {regions.into[number] for number in self.loop.steps}
-        items = sum(request.counts[region] for region in inside)
-        report: dict[str, Any] = {"loop": self.loop.name, "items": items}
-        run = self.gate.run_of(request) if self.gate is not None else None
-        if run is not None:
-            report |= {"round": run.round, "items": items + run.size}
-            if run.state is not None:
-                report["value"] = run.state
-        elif not items:
-            return None
-        elif self.slot is not None and request.details is not None:
-            report["round"] = request.details.trips.get(self.loop.number, 0)
-        return report
+        items = sum(request.counts[region] for region in {regions.into[number] for number in self.loop.steps})
+        if self.gate is not None:
+            run = self.gate.run_of(request)
+            if run is None:
+                return None
+            return LoopReport(self.loop.name, items + run.size, max(run.round, 0), run.state)
+        trips = request.details.trips.get(self.loop.number, 0) if request.details is not None else 0
+        return LoopReport(self.loop.name, items, None if self.slot is None else trips) if items else None
 
 
 class Round:
@@ -87,13 +83,14 @@ class Round:
     round: the one that is under way, -1 while what the first one works on is gathered.
     state: what the last one amounted to.   value: what the votes of this one do.
     kept: what has come back, `(node, context, items)`.   size: how many items that is.
-    own: what the node that keeps items of its own has (a replay, a delta).
+    own: what the node that keeps items of its own has (a replay, a delta).   last: the number of rounds at the most.
     """
 
-    __slots__ = ("kept", "own", "round", "size", "state", "value")
+    __slots__ = ("kept", "last", "own", "round", "size", "state", "value")
 
-    def __init__(self, first: int, state: Any, value: Any) -> None:
+    def __init__(self, first: int, last: int | None, state: Any, value: Any) -> None:
         self.round = first
+        self.last = last
         self.state = state
         self.value = value
         self.kept: list[tuple[Turn, Context | None, list[Any]]] = []
@@ -105,19 +102,33 @@ class Gate:
     """Where the rounds of a synchronous loop end.
 
     members: the nodes where items turn back.   watching: operators with `on_round_end`.   always: folds that have a
-    result in every round. Loops within this one have gates of their own for theirs.
+    result in every round, and loops within this one, which have gates of their own for theirs.   joins: those whose
+    sides, or one of them, are of one round.
     """
 
-    __slots__ = ("_first", "_synchronous", "always", "members", "number", "rounds", "stream", "watching")
+    __slots__ = (
+        "_first",
+        "_synchronous",
+        "always",
+        "joins",
+        "members",
+        "number",
+        "rounds",
+        "rounds_done",
+        "stream",
+        "watching",
+    )
 
     def __init__(self, stream: Wiring, loop: Loop) -> None:
         assert loop.gate is not None
         self.stream = stream
         self.number = loop.gate
         self.rounds = loop.rounds or Rounds()
+        self.rounds_done = 0
         self.members: list[Turn] = []
         self.watching: list[OperatorNode] = []
-        self.always: list[Folding] = []
+        self.always: list[Folding | Gate] = []
+        self.joins: list[Joining] = []
         self._synchronous = loop.synchronous
         gathers = isinstance(stream.topology.steps[loop.gate], Delta) and loop.synchronous
         self._first = -1 if gathers else 0
@@ -134,14 +145,22 @@ class Gate:
         return run
 
     def begin(self, request: Request) -> Round | None:
-        """Begin the loop of a request unless it has begun; None when that failed, and the request with it."""
+        """Begin the loop of a request unless it has begun; None when that failed, and the request with it.
+
+        A loop begins with its request, or with a round of the loop around it, as a fold does that has a result even
+        when no item came.
+        """
         run = self.run_of(request)
         if run is None:
+            rounds = self.rounds
             try:
-                run = Round(self._first, self.rounds.begin_state(), self.rounds.begin_value())
+                state, value = rounds.begin_state(request), rounds.begin_value(request)
+                run = Round(self._first, rounds.last_round(request), state, value)
             except FAILURES as error:
                 request.fail(self.node.error_of(None, request, "the beginning of a loop", error))
                 return None
+            for member in self.members:
+                member.prepare(run)
             request.more().own("folds")[self.number] = run
             assert request.progress is not None
             request.progress.hold(self.number)
@@ -153,8 +172,8 @@ class Gate:
         assert request.progress is not None
         for operator in self.watching:
             request.progress.hold(operator.number)
-        for fold in self.always:
-            fold.begin(request)
+        for each in self.always:
+            each.begin(request)
 
     def vote(self, request: Request, value: Any) -> None:
         """Fold a vote into the round of a request."""
@@ -218,14 +237,18 @@ class Gate:
         rounds, stream = self.rounds, self.stream
         try:
             if counts := self._synchronous and run.round >= 0:
-                run.state = rounds.update(run.state, run.value) if rounds.update is not None else run.value
-                run.value = rounds.begin_value()
-            over = counts and rounds.until is not None and bool(rounds.until(run.state))
+                if rounds.update is not None:
+                    run.state = rounds.update(run.state, run.value)
+                elif rounds.fold is not None:
+                    run.state = run.value
+                run.value = rounds.begin_value(request)
+            over = counts and rounds.is_over(run.state, request)
         except FAILURES as error:
             request.fail(self.node.error_of(None, request, f"the end of round {run.round}", error))
             return []
         run.round += self._synchronous
-        over = over or not any(member.has_more(run) for member in self.members) or run.round == rounds.rounds_max
+        self.rounds_done += counts
+        over = over or not any(member.has_more(run) for member in self.members) or run.round == run.last
         deliveries: list[Delivery] = []
         if over:
             assert request.details is not None
@@ -238,6 +261,8 @@ class Gate:
             return []
         assert request.progress is not None
         request.progress.hold(self.number)
+        for join in self.joins:
+            join.begin_round(request)
         self._begin_round(request)
         if request.state:
             return []
@@ -275,7 +300,8 @@ class Opening:
         if request.state:
             return  # all was given up with the request
         if self._parts is None:
-            self._parts = self._cut(gate.turn(request))
+            deliveries = gate.turn(request)
+            self._parts = self._cut(deliveries) if deliveries else deque()
         if self._parts and not request.state:
             put, context, items = self._parts.popleft()
             put(request, context, items)
@@ -325,6 +351,9 @@ class Turn(Node):
         """End a round of the loop whose gate is here."""
         assert self.gate is not None
         return self.gate.finish(request)
+
+    def prepare(self, run: Round) -> None:
+        """Make room for what this node keeps of its own."""
 
     def has_more(self, run: Round) -> bool:
         """Return whether there is something to go round again."""
@@ -522,6 +551,8 @@ class GatedFeeding(Feeding):
         for item in items:
             try:
                 vote = self._vote(item)
+                if self.stream.host.strict:
+                    vote = codec.handed_over(vote)
             except FAILURES as error:
                 self.failed(None, request, context, item, error)
             else:
@@ -555,11 +586,12 @@ class Replaying(Turn):
         run = self.gate.begin(request)
         if run is None:
             return
-        if run.own is None:
-            run.own = []
         run.own.append((context, items))
         run.size += len(items)
         self.back(request, context, [codec.copy_if_mutable(item) for item in items])
+
+    def prepare(self, run: Round) -> None:
+        run.own = []
 
     def receive_other(self, request: Request, context: Context | None, items: list[Any]) -> None:
         """Take what comes back."""
@@ -575,6 +607,14 @@ class Replaying(Turn):
 
     def leave(self, run: Round) -> list[Delivery]:
         return [(self.hand_on, None, [run.state]), *self._loop_end(run)]
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, (tuple, list)) and len(item) == 2
+
+
+def _no_pair(item: Any) -> TypeError:
+    return TypeError(f"a delta takes pairs (key, value), not {summary(item)}")
 
 
 class _Best:
@@ -613,10 +653,12 @@ class Improving(Turn):
         run = self.gate.begin(request)
         if run is None:
             return
-        if run.own is None:
-            run.own = _Best()
-            run.own.context = context if context is None or context.ask is None else None
+        if run.own.context is None:
+            run.own.context = context  # a return stack that goes on with what comes of this
         self.receive_other(request, context, items)
+
+    def prepare(self, run: Round) -> None:
+        run.own = _Best()
 
     def receive_other(self, request: Request, context: Context | None, items: list[Any]) -> None:
         """Take proposals."""
@@ -631,7 +673,8 @@ class Improving(Turn):
                 self._improve(own, ahead)
                 break
             except FAILURES as error:
-                self.failed(None, request, context, items[len(items) - length_hint(ahead) - 1], error)
+                failed = items[len(items) - length_hint(ahead) - 1]
+                self.failed(None, request, context, failed, error if _is_pair(failed) else _no_pair(failed))
                 if request.state:
                     return
         if self._synchronous:
@@ -756,15 +799,14 @@ class StatePairing(Node):
     def receive(self, request: Request, context: Context | None, items: list[Any]) -> None:
         run = self.gate.run_of(request)
         state = run.state if run is not None else None
-        self.hand_on(request, context, [(item, codec.copy_if_mutable(state)) for item in items])
+        self.hand_on(request, context, [(item, state) for item in items])
 
 
-def crossing(put: Put, *, entered: Iterable[Gate], keep: int, add: int) -> Put:
-    """Return a `put` for an edge that leads into loops or out of them.
+def crossing(put: Put, *, keep: int, add: int) -> Put:
+    """Return a `put` for an edge that leads into loops whose rounds are told, or out of them.
 
-    entered: synchronous loops that begin.   keep: how many rounds of the context stay.   add: how many begin at 0.
+    keep: how many rounds of the context stay.   add: how many begin at 0.
     """
-    gates = tuple(entered)
     zeros = (0,) * add
     first: Any = Context(rounds=zeros) if add else None
     seen: Any = _NEVER
@@ -772,9 +814,6 @@ def crossing(put: Put, *, entered: Iterable[Gate], keep: int, add: int) -> Put:
 
     def cross(request: Request, context: Context | None, items: list[Any]) -> None:
         nonlocal seen, made
-        for gate in gates:
-            if gate.begin(request) is None:
-                return
         if context is None:
             if not keep:
                 put(request, first, items)

@@ -23,6 +23,7 @@ from actorflow.errors import (
     RequestCancelledError,
     TooManyRepliesError,
 )
+from actorflow.report import LoopReport, RequestReport
 
 if TYPE_CHECKING:
     from actorflow.runtime.activation import Activation
@@ -189,6 +190,14 @@ class Request(msgspec.Struct, eq=False):
         """Return the number of items and holds that are not finished, unread replies included."""
         unread = self.replies.unread if self.replies is not None else 0
         return (self.counts[0] if self.progress is None else sum(self.counts)) + unread
+
+    def loops(self) -> list[LoopReport]:
+        """Return how far the request is in the loops of its stream."""
+        return [report for loop in self.stream.loops if (report := loop.report(self)) is not None]
+
+    def report(self, began_s: float) -> RequestReport:
+        """Return how far the request is, for whoever has waited since `began_s`."""
+        return RequestReport(self.outstanding(), self.host.now_s() - began_s, tuple(self.loops()))
 
     def settle(self) -> None:
         """Act on a count that has come to zero: deliver ends of input, or complete."""

@@ -288,13 +288,14 @@ class Folding(Node):
 class Joining(Node):
     """Pairs of items of two inputs that have the same key."""
 
-    __slots__ = ("_how", "_left_key", "_right_key")
+    __slots__ = ("_how", "_left_key", "_right_key", "of_round")
 
     def __init__(self, stream: Wiring, step: Join) -> None:
         super().__init__(stream, step)
         self._left_key = step.left_key
         self._right_key = step.right_key
         self._how: Gathering = step.how
+        self.of_round = (False, False)  # whether the left, and the right, input comes from inside a synchronous loop
 
     @property
     def holds(self) -> bool:
@@ -307,6 +308,14 @@ class Joining(Node):
     def receive_other(self, request: Request, context: Context | None, items: list[Any]) -> None:
         """Take items of the right input."""
         self._take(request, context, items, right=True)
+
+    def begin_round(self, request: Request) -> None:
+        """Forget the items of the last round; those that came from outside the loop stay."""
+        state = request.details.folds.get(self.number) if request.details is not None else None
+        if state is not None:
+            for side, ends in zip(state[:2], self.of_round, strict=True):
+                if ends:
+                    side.clear()
 
     def _take(self, request: Request, context: Context | None, items: list[Any], *, right: bool) -> None:
         folds = request.more().own("folds")

@@ -277,13 +277,8 @@ class Wiring:
         self.enter: Put = self.nodes[entry.number].hand_on
         # where a request's item can be processed at once: the one replica that comes first, in the simplest streams
         self.direct: Replica | None = None
-        self.always: list[Folding] = []
-        for node in self.nodes.values():
-            gate = next((loop.gate for loop in reversed(self.loops_around(node.number)) if loop.gate is not None), None)
-            if isinstance(node, Folding) and node.fold.always:
-                (gate.always if gate is not None else self.always).append(node)
-            elif gate is not None and watches_rounds(topology.steps[node.number]):
-                gate.watching.append(node)
+        self.always: list[Folding | Gate] = []
+        self._join_loops()
         self.sources = [self.nodes[step.number] for step in topology.steps if isinstance(step, Source)]
         first = getattr(self.enter, "__self__", None)
         simple = host.inline and not self.watched and not self.sources and self.replies == "one"
@@ -396,6 +391,25 @@ class Wiring:
                     ahead.append(edge.target)
         return False
 
+    def _join_loops(self) -> None:
+        """Tell each gate what begins with its rounds, and collect what begins with a request."""
+        for loop in self.loops:
+            if loop.gate is not None:
+                parent = self.loops[loop.loop.parent].gate if loop.loop.parent is not None else None
+                (self.always if parent is None else parent.always).append(loop.gate)
+        for node in self.nodes.values():
+            inside = [loop for loop in self.loops_around(node.number) if loop.gate is not None]
+            gate = inside[-1].gate if inside else None
+            if isinstance(node, Folding) and node.fold.always:
+                (self.always if gate is None else gate.always).append(node)
+            elif gate is not None and watches_rounds(self.topology.steps[node.number]):
+                gate.watching.append(node)
+            elif isinstance(node, Joining) and gate is not None and inside[-1].loop.synchronous:
+                steps = inside[-1].loop.steps
+                sides = {edge.input for edge in self.topology.inputs_of(node.number) if edge.source in steps}
+                node.of_round = (("left" in sides), ("right" in sides))
+                gate.joins.append(node)
+
     def _gate_at(self, step: Step) -> Gate:
         """Return the gate of the loop that a step closes, or else of the synchronous loop around it."""
         loops = self.loops_around(step.number)
@@ -451,19 +465,14 @@ class Wiring:
         return Fused(self, functions, put).put if functions else put
 
     def _crossing(self, put: Put, source: int, target: int) -> Put:
-        """Return a `put` that begins, and tells the rounds of, the loops that an edge leads into."""
+        """Return a `put` that tells the rounds of loops that an edge leads into, and forgets those that it leaves."""
         if not self.loops:
             return put
         before, after = self.loops_around(source), self.loops_around(target)
         both = [loop for loop in after if loop in before]
         entered = [loop for loop in after if loop not in before]
-        gates = [
-            loop.gate for loop in entered if loop.gate is not None and isinstance(self.nodes[loop.gate.number], Feeding)
-        ]
         had, keep, add = (sum(loop.slot is not None for loop in loops) for loops in (before, both, entered))
-        if not gates and not add and had == keep:
-            return put
-        return crossing(put, entered=gates, keep=keep, add=add)
+        return crossing(put, keep=keep, add=add) if add or had != keep else put
 
     def _key_of(self, step: Step) -> Callable[[Any], Any] | None:
         """Return the key function of a keyed step; None when it has no key, or when the item is the key."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from actorflow.runtime.host import Host
+from actorflow.runtime.loops import Improving, QueuedFeeding
 from actorflow.runtime.request import Request
 
 
@@ -33,6 +34,9 @@ def check_nothing_left(host: Host, ended: list[Request] | None = None) -> None:
                 found.append(f"{depth} envelopes in the mailbox of {wiring.name}/{replica.name}")
             if replica.busy():
                 found.append(f"an activation in {wiring.name}/{replica.name}")
+        for node in wiring.nodes.values():
+            if isinstance(node, (QueuedFeeding, Improving)) and (depth := node.depth()):
+                found.append(f"{depth} envelopes on their way round at {wiring.name}/{node.name}")
     for request in ended or ():
         if not request.state:
             found.append(f"request {request.id} has not ended")

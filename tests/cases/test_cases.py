@@ -1,17 +1,20 @@
 """The case programs under `benchmarks/cases`, each against the facts that its case gives.
 
 A case is a file in `show/`: what to run, with which parameters, and what must come out. Its program is the module
-`benchmarks.cases.{family}_{workload}`. `ACTORFLOW_STRICT=1` sends every item through the codec.
+`benchmarks.cases.{family}_{workload}`, and a second one is `…_loop`, where it exists: the same with feedback edges,
+rounds or recursion. `ACTORFLOW_STRICT=1` sends every item through the codec.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib
+import importlib.util
 import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,10 +28,15 @@ HERE = Path(__file__).parent
 CASES = {path.stem: json.loads(path.read_text()) for path in sorted((HERE / "show").glob("*.json"))}
 STRICT = os.environ.get("ACTORFLOW_STRICT", "") == "1"
 
-SLOW = {  # about five seconds and more
+SLOW = {  # about five seconds and more, if only in strict mode
+    "flow-11-collatz",
     "savina-14-logmap-default",
+    "savina-23-fib-default",
+    "savina-23-fib-default-loop",
     "savina-25-quicksort-million",
+    "savina-25-quicksort-million-loop",
     "savina-26-apsp-default",
+    "savina-26-apsp-default-loop",
     "state-09-scatter-wide",
 }
 
@@ -37,14 +45,26 @@ QUOTED = {"savina-27-sor": {"suite_ref_val"}}
 
 
 def parameters() -> list[Any]:
+    """Return each case with each of its programs, the second one under the case's name and "-loop"."""
     return [
-        pytest.param(case, id=name, marks=[pytest.mark.slow] if name in SLOW else []) for name, case in CASES.items()
+        pytest.param(case, program, id=run, marks=[pytest.mark.slow] if run in SLOW else [])
+        for name, case in CASES.items()
+        for program, run in programs_of(name, case)
     ]
 
 
-@pytest.mark.parametrize("case", parameters())
-async def test_a_program_gives_what_its_case_expects_and_leaves_nothing_behind(case: dict[str, Any]) -> None:
-    program = program_of(case)
+def programs_of(name: str, case: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    plain = f"benchmarks.cases.{case['family']}_{case['workload']}"
+    yield plain, name
+    if importlib.util.find_spec(f"{plain}_loop") is not None:
+        yield f"{plain}_loop", f"{name}-loop"
+
+
+@pytest.mark.parametrize(("case", "program_name"), parameters())
+async def test_a_program_gives_what_its_case_expects_and_leaves_nothing_behind(
+    case: dict[str, Any], program_name: str
+) -> None:
+    program = program_of(case, program_name)
     tasks_before = asyncio.all_tasks()
     params = {**case["params"], "data": str(HERE / "data")}
     local = program.app.local(strict=STRICT)
@@ -61,8 +81,7 @@ async def test_a_program_gives_what_its_case_expects_and_leaves_nothing_behind(c
     assert taken_s <= case["time_limit_s"]
 
 
-def program_of(case: dict[str, Any]) -> ModuleType:
-    name = f"benchmarks.cases.{case['family']}_{case['workload']}"
+def program_of(case: dict[str, Any], name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -220,8 +220,6 @@ class Reference:
     def _iterate(self, program: Program, items: list[Item], rounds: tuple[int, ...]) -> list[Item]:
         _, _, body, rounds_max, stops = program
         current = [items]
-        if not items:
-            return []
 
         def work(number: int) -> bool:
             current[0] = [ticked(item) for item in self.run(body, current[0], (*rounds, number))]
@@ -233,8 +231,6 @@ class Reference:
 
     def _replay(self, program: Program, items: list[Item], rounds: tuple[int, ...]) -> list[Item]:
         _, _, body, rounds_max = program
-        if not items:
-            return []
 
         def work(number: int) -> bool:
             for item in self.run(body, items, (*rounds, number)):

@@ -39,7 +39,8 @@ async def one_run(seed: int) -> None:
     chance = random.Random(seed + 1)
     on_error = chance.choice(["fail", "set_aside"])
     requests: list[Request] = []
-    async with simulated(stream_of(program, chance, on_error=on_error), strict=seed % 3 == 0) as (client, host):
+    app = stream_of(program, chance, on_error=on_error)
+    async with simulated(app, strict=seed % 3 == 0, inline=seed % 4 == 1) as (client, host):
         original, ended, ends = host.open, host.ended, dict[int, int]()
 
         def opened(*arguments: Any, **named: Any) -> Request:

@@ -1,0 +1,70 @@
+"""How far a request is: what doors tell those who wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from actorflow.errors import summary
+
+
+@dataclass(frozen=True, slots=True)
+class LoopReport:
+    """How far a request is in one loop of its stream.
+
+    loop: the name of the step that closes it.   items: items and holds under way in that part of the stream, those that
+    wait for the next round included.   round: the one that is under way (None where nobody counts).
+    value: the state that the last round was folded to: itself when it is a scalar, else a short text of it.
+    """
+
+    loop: str
+    items: int
+    round: int | None = None
+    value: Any = None
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return plain values, without those that are unknown."""
+        known = {"round": self.round, "value": _plain(self.value)}
+        return {"loop": self.loop, "items": self.items} | {
+            key: value for key, value in known.items() if value is not None
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReport:
+    """How far a request is.
+
+    outstanding: items and holds that are not finished.   elapsed_s: seconds since it was sent.   loops: those in which
+    something of it is.
+    """
+
+    outstanding: int
+    elapsed_s: float
+    loops: tuple[LoopReport, ...] = ()
+
+    def __str__(self) -> str:
+        """Return one line: the loop that has come furthest, or the number of items."""
+        counted = [loop for loop in self.loops if loop.round is not None]
+        if not counted:
+            return f"{self.outstanding:,} items under way"
+        loop = max(counted, key=lambda each: each.round or 0)
+        value = "" if loop.value is None else f", value {_short(loop.value)}"
+        return f"{loop.loop}: round {loop.round:,}, {loop.items:,} items in the loop{value}"
+
+
+def reports_from_wire(loops: Sequence[Any]) -> tuple[LoopReport, ...]:
+    """Rebuild what `to_wire` made, leaving out what is none."""
+    return tuple(
+        LoopReport(str(each["loop"]), int(each["items"]), each.get("round"), each.get("value"))
+        for each in loops
+        if isinstance(each, Mapping) and isinstance(each.get("items"), int) and "loop" in each
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or type(value) in {bool, int, float, str} else summary(value)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(_plain(value))
