@@ -392,6 +392,7 @@ class Host:
             request = Request(self, wiring, timeout_s, [0], None, parent)
         if parent is not None:
             request.depth = parent.depth + 1
+            request.top = parent.top or parent
         if attributes:
             request.more().attributes = attributes
         if wiring.replies == "many":
@@ -405,6 +406,7 @@ class Host:
         idle = self.inline and not self.awake
         if idle:
             self.awake = True  # what becomes ready is run below, without a turn of the event loop
+            self.began = self.clock()
         counts[region] += 1  # nothing can complete before all of it is in
         try:
             for node in wiring.always:
@@ -550,7 +552,10 @@ class Host:
         child = self._child(parent, wiring)
         child.on_end = ended
         items = [codec.handed_over(item)] if self.strict else [item]
-        if parent.depth & 15 == 15:  # streams whose call steps call one another must not nest on the stack
+        # streams whose call steps call one another must neither nest on the stack nor hold the loop for long
+        late = self.clock() - self.began > SLICE_S
+        if late or parent.depth & 15 == 15:
+            self.tired = self.tired or late
             self.register(child)
             self.soon(self._enter_later, (child, items))
         else:
@@ -786,13 +791,20 @@ class Host:
     def end_later(self, function: Callable[[Any], None], argument: Any) -> None:
         """Carry out a consequence of an end once the end itself is done: a long chain of them needs no deep stack."""
         self._ends.append((function, argument))
-        if self._ending:
-            return
+        if not self._ending:
+            self._carry_out_ends(None)
+
+    def _carry_out_ends(self, _: None) -> None:
+        """Carry out what is due, for one slice; the rest of a long chain in a turn of its own."""
         self._ending = True
         try:
             while self._ends:
                 then, about = self._ends.popleft()
                 then(about)
+                if self._ends and self.clock() - self.began > SLICE_S:
+                    self.tired = True
+                    self.soon(self._carry_out_ends, None)
+                    return
         finally:
             self._ending = False
 

@@ -125,6 +125,7 @@ class Request(msgspec.Struct, eq=False):
     counts: list[int]
     progress: Progress | None = None
     parent: Request | None = None
+    top: Request | None = None
     caller: Activation | None = None
     depth: int = 0
     number: int = 0
@@ -153,10 +154,7 @@ class Request(msgspec.Struct, eq=False):
     @property
     def root(self) -> Request:
         """Return the request at the top of the tree of child requests."""
-        request = self
-        while request.parent is not None:
-            request = request.parent
-        return request
+        return self.top or self
 
     @property
     def deadline_s(self) -> float:
