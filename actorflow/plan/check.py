@@ -14,7 +14,7 @@ import msgspec
 from actorflow.errors import TopologyError
 from actorflow.plan.app import AppPlan, unknown_stream
 from actorflow.plan.folds import Batch, Fold, Top
-from actorflow.plan.loops import Loop, around, loops_of, names_used, watches_rounds
+from actorflow.plan.loops import Loop, around, closing_feedbacks, loops_of, names_used, watches_rounds
 from actorflow.plan.operator import ItemFailure, OnError, Operator
 from actorflow.plan.rounds import LoopEnd, Rounds
 from actorflow.plan.topology import (
@@ -164,8 +164,8 @@ def _loops(topology: Topology) -> Iterator[str]:
 def _loop(topology: Topology, loop: Loop) -> Iterator[str]:
     steps = topology.steps
     place = f"{topology.stream}/{loop.name}"
-    declared = [steps[edge.source] for edge in loop.back]
-    several = [step.name for step in declared if isinstance(step, Feedback) and step.rounds is not None]
+    declared = closing_feedbacks(topology, loop.back)
+    several = [step.name for step in declared if step.rounds is not None]
     if len(several) > 1:
         yield f"{place}: {' and '.join(several)} are one loop, and both declare rounds: keep one"
     keeping = {edge.target for edge in loop.back if isinstance(steps[edge.target], (Replay, Delta))}
@@ -189,9 +189,9 @@ def _loop(topology: Topology, loop: Loop) -> Iterator[str]:
             )
     yield from _rounds(place, loop.rounds)
     for step in declared:
-        if isinstance(step, Feedback) and step.trips_max is not None and not _is_count(step.trips_max):
+        if step.trips_max is not None and not _is_count(step.trips_max):
             yield f"{place}: trips_max={step.trips_max!r}, but an item may go round at least once"
-        if isinstance(step, Feedback) and step.trips_max is not None and loop.synchronous:
+        if step.trips_max is not None and loop.synchronous:
             yield f"{place}: trips_max is for loops without rounds; use Rounds(rounds_max=…)"
     gate = steps[loop.gate] if loop.gate is not None else None
     if isinstance(gate, Replay) and gate.rounds.until is None and gate.rounds.rounds_max is None:

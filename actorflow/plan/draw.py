@@ -73,7 +73,7 @@ def to_svg(topology: Topology) -> str:
     places = _places(topology)
     width = max(x for x, _ in places.values()) + BOX_WIDTH + MARGIN
     height = max(y for _, y in places.values()) + BOX_HEIGHT + MARGIN
-    back = [edge for edge in topology.edges if edge.back]
+    back = sorted((edge for edge in topology.edges if edge.back), key=lambda edge: edge.target - edge.source)
     height += len(back) * LANE
     parts = [
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' width='{width}' height='{height}' "

@@ -14,7 +14,7 @@ from typing import Any
 
 from actorflow.plan.operator import Operator
 from actorflow.plan.rounds import Rounds
-from actorflow.plan.topology import Delta, Edge, Feedback, Replay, Step, Then, Topology
+from actorflow.plan.topology import AGAIN, Delta, Edge, Feedback, Replay, Step, Then, Topology
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def _loop(
     closing = [topology.steps[edge.source] for edge in back]
     heads = [topology.steps[edge.target] for edge in back]
     keeping = next((step for step in heads if isinstance(step, (Replay, Delta))), None)
-    turns = [step for step in closing if isinstance(step, Feedback)]
+    turns = closing_feedbacks(topology, back)
     operators = [topology.steps[each] for each in sorted(steps) if isinstance(topology.steps[each], Then)]
     direct = [step for step in operators if step.number not in inner]
     if keeping is not None:
@@ -113,6 +113,12 @@ def _loop(
     told = any(asks_round(step) for step in operators) or any(step.trips_max is not None for step in turns)
     first = keeping or (turns[0] if turns else closing[0])
     return Loop(number, first.name, tuple(back), steps, inner, parent, gate, rounds, synchronous, told)
+
+
+def closing_feedbacks(topology: Topology, back: Iterable[Edge]) -> list[Feedback]:
+    """Return the feedback steps whose own edges back these are; another loop's may lead to a replay or a delta."""
+    sources = [topology.steps[edge.source] for edge in back if edge.output == AGAIN]
+    return [step for step in sources if isinstance(step, Feedback)]
 
 
 def watches_rounds(step: Step) -> bool:

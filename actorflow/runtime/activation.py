@@ -423,6 +423,21 @@ class Activation:
             host.tell(request, last, told, rounds)
         self.spawned.clear()
 
+    def set_aside(self) -> tuple[Any, ...]:
+        """Make room for another activation within this one; `resume` takes what this returns."""
+        state = (
+            self.replica, self.request, self.context, self.deferred, self.answered,
+            self.out[:], self.back[:], self.effects[:], self.spawned[:],
+        )  # fmt: skip
+        for each in (self.out, self.back, self.effects, self.spawned):
+            each.clear()
+        return state
+
+    def resume(self, state: tuple[Any, ...]) -> None:
+        """Go on where `set_aside` was called."""
+        self.replica, self.request, self.context, self.deferred, self.answered, out, back, effects, spawned = state
+        self.out[:], self.back[:], self.effects[:], self.spawned[:] = out, back, effects, spawned
+
     def forget_last(self) -> None:
         """Keep nothing alive while the host is idle."""
         self.replica = self.request = self.context = None  # type: ignore[assignment] # set before user code runs

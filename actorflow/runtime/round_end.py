@@ -28,7 +28,19 @@ def end_round(node: OperatorNode, request: Request) -> bool:
             name = f"{node.stream.name}/{replica.name}/round end"
             host.run_task(_end_async(pending, replica, number), name)
         return False
-    activation = host.working = host.activation
+    activation, working = host.activation, host.working
+    # rounds end where the last item of one is consumed: within the turn of a replica, which goes on afterwards
+    outer = activation.set_aside()
+    host.working = activation
+    try:
+        _end_at_each(node, request, activation, number)
+    finally:
+        host.working = working
+        activation.resume(outer)
+    return True
+
+
+def _end_at_each(node: OperatorNode, request: Request, activation: Activation, number: int) -> None:
     activation.request, activation.context = request, None
     out, back, effects = activation.out, activation.back, activation.effects
     for replica in node.replicas:
@@ -46,7 +58,6 @@ def end_round(node: OperatorNode, request: Request) -> bool:
             _commit(activation, replica)
             if request.state:
                 break
-    return True
 
 
 def _commit(activation: Activation, replica: Replica) -> None:

@@ -367,7 +367,7 @@ class Wiring:
         return Pass(self, step)
 
     def _feeding(self, step: Feedback) -> Feeding:
-        (edge,) = [edge for edge in self.topology.outputs_of(step.number) if edge.back]
+        (edge,) = [edge for edge in self.topology.outputs_of(step.number) if edge.output == AGAIN]
         loop = self._loop_of[edge]
         if loop.gate is not None:
             return GatedFeeding(self, step, loop)

@@ -69,7 +69,7 @@ async def one_run(seed: int) -> None:
             except (ActorflowError, asyncio.CancelledError):
                 assert not 0.1 <= how <= 0.9, "the request was to succeed"
 
-        await asyncio.gather(*(ask(how) for how in (0.5, *(chance.random() for _ in range(chance.randrange(3))))))
+        await asyncio.gather(*(ask(how) for how in (0.5, *(chance.random() for _ in range(chance.randrange(4))))))
         for request in requests:
             while not request.state:
                 await asyncio.sleep(1.0)
