@@ -2,11 +2,13 @@
 #
 #   make demo     install, count the words of a real text, show the table        make test    install, run the tests
 #   make check    lint and types          make sim SEEDS=500    random systems under the simulated loop
+#                                         and LOOP_SEEDS=50000 random programs with loops
 #   make bench    every benchmark, with its baseline (BENCH=--quick for a short look)
 
 PYTHON ?= python3
 VENV ?= .venv
 SEEDS ?= 200
+LOOP_SEEDS ?= 50000
 BENCH ?=
 RUN = $(VENV)/bin/python
 
@@ -35,7 +37,7 @@ cases: $(VENV)/dev-installed
 	$(RUN) -m pytest tests/cases
 
 sim: $(VENV)/dev-installed
-	SEEDS=$(SEEDS) $(RUN) -m pytest tests/sim
+	SEEDS=$(SEEDS) LOOP_SEEDS=$(LOOP_SEEDS) $(RUN) -m pytest tests/sim
 
 check: $(VENV)/dev-installed
 	$(RUN) -m ruff check .
@@ -43,7 +45,7 @@ check: $(VENV)/dev-installed
 	$(RUN) -m mypy
 
 bench: $(VENV)/bench-installed
-	for benchmark in ask actors peers words floods memory growth; do $(RUN) -m benchmarks.$$benchmark $(BENCH) || exit 1; done
+	for benchmark in ask actors peers words loops floods memory growth; do $(RUN) -m benchmarks.$$benchmark $(BENCH) || exit 1; done
 
 format: $(VENV)/dev-installed
 	$(RUN) -m ruff check --fix --quiet .
