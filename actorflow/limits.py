@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 MIB = 1 << 20
 
@@ -55,3 +56,8 @@ class Limits:
         for name in self.__slots__:
             if not getattr(self, name) > 0:
                 raise ValueError(f"Limits({name}={getattr(self, name)!r}): a limit is a positive number")
+
+
+def is_count(value: Any, least: int = 1) -> bool:
+    """Return whether a value is a whole number of at least so much; a truth value is none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -12,11 +12,12 @@ from typing import Any
 import msgspec
 
 from actorflow.errors import TopologyError
+from actorflow.limits import is_count
 from actorflow.plan.app import AppPlan, unknown_stream
+from actorflow.plan.check_loops import loop_faults
 from actorflow.plan.folds import Batch, Fold, Top
-from actorflow.plan.loops import Loop, around, closing_feedbacks, loops_of, names_used, watches_rounds
 from actorflow.plan.operator import ItemFailure, OnError, Operator
-from actorflow.plan.rounds import LoopEnd, Rounds
+from actorflow.plan.rounds import LoopEnd
 from actorflow.plan.topology import (
     AGAIN,
     END,
@@ -40,7 +41,6 @@ from actorflow.plan.topology import (
     Step,
     Then,
     Topology,
-    WithLoopState,
 )
 
 UNKNOWN = Any
@@ -63,12 +63,12 @@ def faults_of(app: AppPlan) -> Iterator[str]:
         yield f"app {app.name!r} has no stream: declare one with app.stream(name, …)"
     for topology in streams.values():
         yield from _shape(topology)
-        yield from _loops(topology)
+        yield from loop_faults(topology)
         for step in topology.steps:
             place = f"{topology.stream}/{step.name}"
             if isinstance(step, CallStream) and step.stream not in streams:
                 yield f"{place}: {unknown_stream(step.stream, streams)}"
-            if isinstance(step, CallStream) and not _is_count(step.concurrency):
+            if isinstance(step, CallStream) and not is_count(step.concurrency):
                 yield f"{place}: concurrency={step.concurrency}, but at least one call must be open at a time"
             if isinstance(step, Then):
                 yield from _operator(place, step, keyed=_is_keyed(topology, step))
@@ -78,7 +78,7 @@ def faults_of(app: AppPlan) -> Iterator[str]:
                 yield from _gathering(place, step.fold)
             if isinstance(step, Join) and step.how not in typing.get_args(Gathering):
                 yield f"{place}: how={step.how!r}, but a join is one of {_listed(Gathering)}"
-            if isinstance(step, KeyBy) and not _is_count(step.space.shards):
+            if isinstance(step, KeyBy) and not is_count(step.space.shards):
                 yield f"{place}: shards={step.space.shards}, but a key space has at least one shard"
             if isinstance(step, KeyBy) and not _is_used(topology, step):
                 yield f"{place}: no step uses this key: an operator or a fold must follow it, with only filters between"
@@ -126,124 +126,6 @@ def _shape(topology: Topology) -> Iterator[str]:
         )
 
 
-def _loops(topology: Topology) -> Iterator[str]:
-    """Yield what is wrong with feedback edges, and with what stands in loops or needs one."""
-    loops = loops_of(topology)
-    closing = {edge for loop in loops for edge in loop.back}
-    for edge in topology.edges:
-        if edge.back and edge not in closing:
-            source, target = topology.steps[edge.source].name, topology.steps[edge.target].name
-            yield (
-                f"{topology.stream}/{source}: feeds back to {target}, from which no path leads here again: "
-                "that is no loop; use .into(point) to lead forward"
-            )
-    for loop in loops:
-        yield from _loop(topology, loop)
-    for step in topology.steps:
-        place = f"{topology.stream}/{step.name}"
-        inside = around(loops, step.number)
-        if isinstance(step, Then) and isinstance(step.operator, type):
-            feeds = any(edge.output == FEEDBACK for edge in topology.outputs_of(step.number))
-            if watches_rounds(step) and not inside:
-                yield f"{place}: {step.operator.__name__} has on_round_end, but is in no loop"
-            if "feedback" in names_used(step.operator) and not feeds:
-                yield f"{place}: {step.operator.__name__} calls self.feedback, so declare .then(…, feedback=True)"
-            if inside and hasattr(step.operator, "on_reply"):
-                yield f"{place}: {step.operator.__name__} has on_reply and is in a loop, where no way leads back"
-            if step.priority is not None:
-                yield from _priority(place, step)
-        if isinstance(step, WithLoopState) and not any(loop.synchronous for loop in inside):
-            yield f"{place}: there is no synchronous loop around it whose state it could tell"
-        ended = any(edge.output == END for edge in topology.outputs_of(step.number))
-        if ended and not isinstance(step, (Feedback, Replay, Delta)):
-            yield f"{place}: .loop_end is for the point that iterate, replay, delta or feedback(rounds=…) returned"
-        if ended and isinstance(step, Feedback) and not any(loop.gate == step.number for loop in loops):
-            yield f"{place}: .loop_end needs rounds=Rounds(…), since this loop has no rounds of its own"
-
-
-def _loop(topology: Topology, loop: Loop) -> Iterator[str]:
-    steps = topology.steps
-    place = f"{topology.stream}/{loop.name}"
-    declared = closing_feedbacks(topology, loop.back)
-    several = [step.name for step in declared if step.rounds is not None]
-    if len(several) > 1:
-        yield f"{place}: {' and '.join(several)} are one loop, and both declare rounds: keep one"
-    keeping = {edge.target for edge in loop.back if isinstance(steps[edge.target], (Replay, Delta))}
-    if keeping and len(loop.back) > 1:
-        keeper = steps[min(keeping)].name
-        yield f"{place}: another feedback edge leads into the loop of {keeper}; give it a loop of its own"
-    for number in sorted(loop.steps - loop.inner - {loop.gate}):
-        step = steps[number]
-        if isinstance(step, Join) and step.how != "inner":
-            yield f"{topology.stream}/{step.name}: a {step.how} join in a loop never sees its end; use an inner one"
-        elif isinstance(step, Gather) and step.fold.name != "distinct" and not loop.synchronous:
-            yield (
-                f"{topology.stream}/{step.name}: in a loop without rounds a {step.fold.name} never sees the end of its "
-                "input; put it behind the loop, or declare rounds=Rounds() (or iterate) to have one per round"
-            )
-    for inner in (other for other in loops_of(topology) if other.parent == loop.number):
-        if inner.gate is not None and not loop.synchronous:
-            yield (
-                f"{place}: the loop {inner.name} within it waits for the end of its input, which never comes in a loop "
-                "without rounds: declare rounds=Rounds() here"
-            )
-    yield from _rounds(place, loop.rounds)
-    for step in declared:
-        if step.trips_max is not None and not _is_count(step.trips_max):
-            yield f"{place}: trips_max={step.trips_max!r}, but an item may go round at least once"
-        if step.trips_max is not None and loop.synchronous:
-            yield f"{place}: trips_max is for loops without rounds; use Rounds(rounds_max=…)"
-    gate = steps[loop.gate] if loop.gate is not None else None
-    if isinstance(gate, Replay) and gate.rounds.until is None and gate.rounds.rounds_max is None:
-        yield f"{place}: a replay ends by until= or rounds_max=, and neither is declared"
-    if isinstance(gate, Delta) and not _is_count(gate.ahead):
-        yield f"{place}: ahead={gate.ahead!r}, but at least one pair goes round at a time"
-    for name in ("combine", "priority") if isinstance(gate, Delta) else ():
-        value = getattr(gate, name)
-        if not callable(value) and (name == "combine" or value is not None):
-            yield f"{place}: {name}={value!r}, but it is a function"
-
-
-def _rounds(place: str, rounds: Rounds | None) -> Iterator[str]:
-    if rounds is None:
-        return
-    if rounds.rounds_max is not None and not callable(rounds.rounds_max) and not _is_count(rounds.rounds_max):
-        yield f"{place}: rounds_max={rounds.rounds_max!r}, but a loop goes round at least once"
-    if rounds.until is not None and rounds.fold is None and rounds.update is None:
-        yield f"{place}: until= looks at the state, which never changes: declare fold= (and vote=), or update="
-    if rounds.vote is not None and rounds.fold is None:
-        yield f"{place}: vote= makes votes of items, so declare with fold= how they are folded"
-    for name in ("until", "fold", "update", "vote"):
-        value = getattr(rounds, name)
-        if value is not None and not callable(value):
-            yield f"{place}: {name}={value!r}, but it is a function"
-        if inspect.iscoroutinefunction(value):
-            yield f"{place}: {name} is a plain function, which the end of a round does not wait for"
-
-
-_ORDER_MATTERS = {
-    "tell", "ask", "call", "send", "spawn", "spawn_detached", "stop_actor", "reply", "defer", "after",
-}  # fmt: skip
-
-
-def _priority(place: str, step: Then) -> Iterator[str]:
-    kind = step.operator
-    process = getattr(kind, "process", None)
-    if process is None or inspect.iscoroutinefunction(process) or inspect.isasyncgenfunction(process):
-        yield f"{place}: priority= needs a plain process(self, item)"
-    elif inspect.isgeneratorfunction(process):
-        yield f"{place}: priority= needs a process that is no generator: use self.emit"
-    if effects := sorted(_ORDER_MATTERS & names_used(kind)):
-        yield (
-            f"{place}: priority= changes the order in which items are processed, so {kind.__name__} may only emit and "
-            f"feed back, and it calls {', '.join(effects)}"
-        )
-    if not callable(step.priority):
-        yield f"{place}: priority={step.priority!r}, but it is a function of the item"
-    if hasattr(kind, "on_reply"):
-        yield f"{place}: {kind.__name__} has on_reply, which does not go with priority="
-
-
 def _is_error_edge(source: Step, edge: Edge) -> bool:
     """Return whether an edge is a step's error edge, and not an output that a route happens to call so."""
     return edge.output == ERRORS and not (isinstance(source, Route) and ERRORS in source.outputs)
@@ -253,18 +135,14 @@ def _on_error(step: Then) -> Any:
     return step.on_error or getattr(step.operator, "on_error", None)
 
 
-def _is_count(value: Any, least: int = 1) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
 def _listed(words: Any) -> str:
     return ", ".join(map(repr, typing.get_args(words)))
 
 
 def _gathering(place: str, fold: Fold) -> Iterator[str]:
-    if isinstance(fold, Batch) and not _is_count(fold.count):
+    if isinstance(fold, Batch) and not is_count(fold.count):
         yield f"{place}: count={fold.count!r}, but a batch has at least one item"
-    if isinstance(fold, Top) and not _is_count(fold.count, 0):
+    if isinstance(fold, Top) and not is_count(fold.count, 0):
         yield f"{place}: count={fold.count!r}, but a top has a number of items"
 
 
@@ -300,13 +178,13 @@ def _numbers(place: str, step: Then, kind: type[Operator], *, keyed: bool) -> It
     work = getattr(kind, "process", None) or getattr(kind, "process_batch", None)
     asynchronous = inspect.iscoroutinefunction(work) or inspect.isasyncgenfunction(work)
     concurrency = kind.concurrency if step.concurrency is None else step.concurrency
-    if not _is_count(concurrency) or not _is_count(step.replicas):
+    if not is_count(concurrency) or not is_count(step.replicas):
         yield f"{place}: replicas and concurrency are at least 1"
     elif concurrency > 1 and not asynchronous:
         yield f"{place}: concurrency={concurrency} needs an async process; a plain one runs one item at a time anyway"
-    if step.mailbox_envelopes is not None and not _is_count(step.mailbox_envelopes):
+    if step.mailbox_envelopes is not None and not is_count(step.mailbox_envelopes):
         yield f"{place}: mailbox_envelopes={step.mailbox_envelopes!r}, but a mailbox holds at least one envelope"
-    if keyed and _is_count(step.replicas, 2):
+    if keyed and is_count(step.replicas, 2):
         yield f"{place}: replicas={step.replicas}, but a keyed operator runs once per host; use concurrency= instead"
 
 

@@ -45,21 +45,11 @@ from actorflow.plan.topology import (
     WithLoopState,
 )
 from actorflow.runtime.asynchronous import AsyncReplica
+from actorflow.runtime.delta import Improving
 from actorflow.runtime.feeding import FeedingReplica
+from actorflow.runtime.gate import Gate, Turn
 from actorflow.runtime.generating import GeneratorReplica
-from actorflow.runtime.loops import (
-    Feeding,
-    Gate,
-    GatedFeeding,
-    Improving,
-    QueuedFeeding,
-    Replaying,
-    RunningLoop,
-    StatePairing,
-    Turn,
-    crossing,
-    nested_slots,
-)
+from actorflow.runtime.loops import RunningLoop, crossing, nested_slots
 from actorflow.runtime.ordered import OrderedReplica
 from actorflow.runtime.plain import BatchReplica, PlainReplica
 from actorflow.runtime.replica import Replica, behaviour
@@ -79,6 +69,7 @@ from actorflow.runtime.steps import (
     nowhere,
     through_codec,
 )
+from actorflow.runtime.turns import Feeding, GatedFeeding, QueuedFeeding, Replaying, StatePairing
 
 if TYPE_CHECKING:
     from actorflow.runtime.host import Host

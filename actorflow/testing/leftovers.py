@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from actorflow.runtime.delta import Improving
 from actorflow.runtime.host import Host
-from actorflow.runtime.loops import Improving, QueuedFeeding
 from actorflow.runtime.request import Request
+from actorflow.runtime.turns import QueuedFeeding
 
 
 class LeftoverError(AssertionError):

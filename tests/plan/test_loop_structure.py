@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actorflow import App, Operator, Rounds, Stream, TopologyError
@@ -93,6 +93,7 @@ def test_what_flows_in_from_the_side_is_not_in_the_loop() -> None:
     assert {"join", "body", "feedback"} <= set(inside)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_loops_are_disjoint_or_nested_and_every_edge_back_closes_exactly_one(seed: int) -> None:
     topology = stream_of(draw(random.Random(seed)), random.Random(seed))["program"].topology
@@ -106,6 +107,7 @@ def test_loops_are_disjoint_or_nested_and_every_edge_back_closes_exactly_one(see
     assert sorted(map(repr, closing)) == sorted(repr(edge) for edge in topology.edges if edge.back)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_random_programs_have_no_fault(seed: int) -> None:
     assert not faults(stream_of(draw(random.Random(seed)), random.Random(seed)))

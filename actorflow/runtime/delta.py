@@ -1,0 +1,200 @@
+"""Delta iteration: one value per key and request, and what changes goes round."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from heapq import heappop, heappush
+from operator import length_hint
+from typing import TYPE_CHECKING, Any
+
+from actorflow.envelope import Context
+from actorflow.errors import summary
+from actorflow.plan.topology import Delta
+from actorflow.runtime.gate import Delivery, Gate, Round, Turn, too_many_rounds
+from actorflow.runtime.replica import FAILURES, IDLE, WAITING
+from actorflow.runtime.request import Request
+from actorflow.runtime.turns import CROWD
+
+if TYPE_CHECKING:
+    from actorflow.runtime.host import Host
+    from actorflow.runtime.wiring import Wiring
+
+
+class _Best:
+    """The values of keys of one request, and which of them have changed and wait to go round."""
+
+    __slots__ = ("best", "context", "count", "line", "waiting")
+
+    def __init__(self) -> None:
+        self.best: dict[Any, Any] = {}
+        self.waiting: set[Any] = set()
+        self.line: Any = deque()
+        self.context: Context | None = None
+        self.count = 0
+
+
+class Improving(Turn):
+    """A delta iteration: one value per key, and what changes goes round.
+
+    Its gate ends once when nothing waits any more, or, with rounds, each time that a round is done.
+    """
+
+    __slots__ = ("_ahead", "_batch", "_combine", "_priority", "_synchronous", "_waiting", "scheduled")
+
+    def __init__(self, stream: Wiring, step: Delta, gate: Gate) -> None:
+        super().__init__(stream, step, gate)
+        self._combine = step.combine
+        self._priority = step.priority
+        self._synchronous = step.rounds is not None
+        self._batch = stream.host.limits.batch_items
+        self._ahead = self._batch if step.priority is None else step.ahead
+        self._waiting: dict[Request, Round] = {}
+        self.scheduled = IDLE
+
+    def receive(self, request: Request, context: Context | None, items: list[Any]) -> None:
+        assert self.gate is not None
+        run = self.gate.begin(request)
+        if run is None:
+            return
+        if run.own.context is None:
+            run.own.context = context  # a return stack that goes on with what comes of this
+        self.receive_other(request, context, items)
+
+    def prepare(self, run: Round) -> None:
+        run.own = _Best()
+
+    def receive_other(self, request: Request, context: Context | None, items: list[Any]) -> None:
+        """Take proposals."""
+        assert self.gate is not None
+        run = self.gate.run_of(request)
+        assert run is not None
+        own: _Best = run.own
+        before = len(own.waiting)
+        ahead = iter(items)
+        while True:
+            try:
+                self._improve(own, ahead)
+                break
+            except FAILURES as error:
+                failed = items[len(items) - length_hint(ahead) - 1]
+                self.failed(None, request, context, failed, error if _is_pair(failed) else _no_pair(failed))
+                if request.state:
+                    return
+        if self._synchronous:
+            run.size = len(own.waiting)
+            return
+        if more := len(own.waiting) - before:
+            request.counts[self.region] += more
+            if len(own.waiting) > CROWD and not request.bulk:
+                request.grow(more, 0)
+        if own.waiting and request not in self._waiting and not request.state:
+            self._waiting[request] = run
+            if not self.scheduled:
+                self.scheduled = WAITING
+                self.stream.host.enqueue_bulk(self)
+
+    def _improve(self, own: _Best, ahead: Iterator[Any]) -> None:
+        """Combine pairs into the values; a key whose value changes stands in line, once."""
+        best, waiting, get = own.best, own.waiting, own.best.get
+        note, line = waiting.add, own.line.append
+        if self._priority is not None and not self._synchronous:
+            line = partial(self._push, own)
+        if self._combine is min:  # most do, and a comparison costs less than a call
+            again = self._priority is not None
+            for key, value in ahead:
+                old = get(key, own)
+                if old is own or value < old:
+                    best[key] = value
+                    if again or key not in waiting:
+                        line(key)
+                        note(key)
+            return
+        combine = self._combine
+        for key, value in ahead:
+            old = get(key, own)
+            if old is not own:
+                value = combine(old, value)
+                if value is old or value == old:
+                    continue
+            best[key] = value
+            if key not in waiting or self._priority is not None:
+                line(key)
+                note(key)
+
+    def _push(self, own: _Best, key: Any) -> None:
+        """Note a change by its priority. One that was noted before, less urgent, is found to be done then."""
+        assert self._priority is not None
+        own.count += 1
+        if own.line.__class__ is deque:
+            own.line = []
+        heappush(own.line, (self._priority((key, own.best[key])), own.count, key))
+
+    def run(self, host: Host) -> None:
+        """Send some of the changes of the request whose turn it is round."""
+        waiting = self._waiting
+        request = next(iter(waiting))
+        run = waiting.pop(request)
+        own: _Best = run.own
+        self.scheduled = IDLE
+        if request.state:
+            request.counts[self.region] -= len(own.waiting)
+            own.waiting.clear()
+        else:
+            pairs = self._next(own)
+            run.round += 1
+            if run.round > host.limits.rounds:
+                request.fail(too_many_rounds(self, request, host.limits.rounds))
+            if own.waiting:
+                waiting[request] = run
+            if not request.state:
+                self.back(request, own.context, pairs)
+            request.release(self.region, len(pairs))
+        if waiting and not self.scheduled:
+            self.scheduled = WAITING
+            host.enqueue_bulk(self)
+
+    def _next(self, own: _Best) -> list[Any]:
+        line, waiting, best = own.line, own.waiting, own.best
+        pairs: list[Any] = []
+        if line.__class__ is deque:
+            keys = [line.popleft() for _ in range(min(len(line), self._ahead))]
+            waiting.difference_update(keys)
+            return [(key, best[key]) for key in keys]
+        while line and len(pairs) < self._ahead:
+            key = heappop(line)[2]
+            if key in waiting:
+                waiting.discard(key)
+                pairs.append((key, best[key]))
+        return pairs
+
+    def depth(self) -> int:
+        """Return the number of requests whose changes wait here."""
+        return len(self._waiting)
+
+    def has_more(self, run: Round) -> bool:
+        own: _Best = run.own
+        return self._synchronous and bool(own.waiting)
+
+    def again(self, run: Round) -> list[Delivery]:
+        own: _Best = run.own
+        pairs = [(key, own.best[key]) for key in own.line]
+        if self._priority is not None:
+            pairs.sort(key=self._priority)
+        own.line.clear()
+        own.waiting.clear()
+        return [(self.back, own.context, pairs)]
+
+    def leave(self, run: Round) -> list[Delivery]:
+        own: _Best = run.own
+        context = own.context
+        return [(self.hand_on, context, list(own.best.items())), *self._loop_end(run)]
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, (tuple, list)) and len(item) == 2
+
+
+def _no_pair(item: Any) -> TypeError:
+    return TypeError(f"a delta takes pairs (key, value), not {summary(item)}")
