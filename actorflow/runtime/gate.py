@@ -228,9 +228,9 @@ class Opening:
     def __init__(self, gate: Gate, request: Request, deliveries: list[Delivery] | None) -> None:
         self._gate = gate
         self._request = request
-        self._parts = self._cut(deliveries) if deliveries is not None else None
         self.scheduled = WAITING
-        request.more().own("releases")[self._forget] = None
+        request.more().own("releases")[self._forget] = None  # before the budget is looked at, which may end the request
+        self._parts = self._cut(deliveries) if deliveries is not None else None
 
     def _cut(self, deliveries: list[Delivery]) -> deque[Delivery]:
         size = self._gate.stream.host.limits.batch_items

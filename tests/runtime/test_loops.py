@@ -713,3 +713,21 @@ def test_a_round_that_ends_within_the_turn_of_a_replica_does_not_disturb_it(play
         return await asyncio.gather(*(client.request("rounds", n) for n in range(20)))
 
     assert play(app, main) == [[(0, 0, 0), (1, 1, 0), (2, 2, 0)] for n in range(20)]
+
+
+def test_what_a_gate_lets_go_is_held_to_the_budget_and_leaves_nothing(play: Play) -> None:
+    class Wide(Operator):
+        def process(self, n: int) -> None:
+            for _ in range(3_000):
+                self.feedback(n)
+
+        def on_round_end(self, number: int) -> None:
+            for _ in range(1_500):
+                self.emit(number)
+
+    app = App("loops", limits=Limits(items_per_request=4_000))
+    app.stream("wide", int, int).then(Wide, feedback=True).delta(lambda c: c, rounds=Rounds()).count()
+    app.stream("budget", int, int).then(Wide, feedback=True).count()
+
+    with pytest.raises(ItemBudgetError):
+        play(app, ask("budget", 1))
