@@ -162,7 +162,7 @@ class Reference:
         kind, salt, rate = program
         made: list[Item] = []
         for item in items:
-            if kind in {"map", "filter", "flat"}:
+            if kind in {"map", "filter", "flat", "child"}:  # a chain of functions fails as one
                 rate = 0
             if fails(salt, rate, item):
                 self.failed = True
@@ -374,7 +374,7 @@ def _build_each(app: App, world: World, program: Program, point: Stream[Any, Any
     if kind == "flat":
         return point.flat_map(lambda item: parts(salt, item))
     if kind == "child":
-        return point.filter(lambda item: maybe_fail(item) or True).map(lambda item: (salt, item)).call("moved")
+        return point.map(lambda item: (salt, item)).call("moved")
     operators = {
         "plain": Plain, "async": Async, "generator": Parts, "batch": Together,
         "spawn": Spawns, "ask": Asks, "call": Calls,
