@@ -9,12 +9,12 @@ from heapq import heappop, heappush
 from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
-from actorflow.envelope import Context
+from actorflow.envelope import Context, Frame, common_frames
 from actorflow.errors import summary
 from actorflow.plan.topology import Delta
 from actorflow.runtime.gate import Delivery, Gate, Round, Turn, too_many_rounds
 from actorflow.runtime.replica import FAILURES, IDLE, WAITING
-from actorflow.runtime.request import Request
+from actorflow.runtime.request import UNSET, Request
 from actorflow.runtime.turns import CROWD
 
 if TYPE_CHECKING:
@@ -25,14 +25,22 @@ if TYPE_CHECKING:
 class _Best:
     """The values of keys of one request, and which of them have changed and wait to go round."""
 
-    __slots__ = ("best", "context", "count", "line", "waiting")
+    __slots__ = ("_frames", "best", "context", "count", "line", "waiting")
 
     def __init__(self) -> None:
         self.best: dict[Any, Any] = {}
         self.waiting: set[Any] = set()
         self.line: Any = deque()
-        self.context: Context | None = None
+        self.context: Context | None = None  # the return stack that all pairs so far have in common
         self.count = 0
+        self._frames: Frame | None = UNSET
+
+    def note_frames(self, context: Context | None) -> None:
+        """Keep of the return stack what these items have in common with those before."""
+        frames = context.frames if context is not None else None
+        if frames is not self._frames:
+            self._frames = frames if self._frames is UNSET else common_frames(self._frames, frames)
+            self.context = Context(self._frames) if self._frames is not None else None
 
 
 class Improving(Turn):
@@ -58,8 +66,7 @@ class Improving(Turn):
         run = self.gate.begin(request)
         if run is None:
             return
-        if run.own.context is None:
-            run.own.context = context  # a return stack that goes on with what comes of this
+        run.own.note_frames(context)
         self.receive_other(request, context, items)
 
     def prepare(self, run: Round) -> None:

@@ -6,12 +6,13 @@ In an asynchronous loop nobody counts trips unless an operator asks for it.
 from __future__ import annotations
 
 from collections import deque
+from functools import reduce
 from itertools import compress
 from operator import not_
 from typing import TYPE_CHECKING, Any
 
 from actorflow import codec
-from actorflow.envelope import Context
+from actorflow.envelope import Context, common_frames
 from actorflow.plan.topology import Feedback, Replay, Step
 from actorflow.runtime.gate import Delivery, Gate, Round, Turn, too_many_rounds
 from actorflow.runtime.replica import FAILURES, IDLE, WAITING
@@ -264,7 +265,11 @@ class Replaying(Turn):
         return [(self.back, context, [codec.copy_if_mutable(item) for item in items]) for context, items in run.own]
 
     def leave(self, run: Round) -> list[Delivery]:
-        return [(self.hand_on, None, [run.state]), *self._loop_end(run)]
+        # the state is made of all items, and passes on what their return stacks have in common, as a fold does
+        stacks = [context.frames if context is not None else None for context, _ in run.own]
+        frames = reduce(common_frames, stacks) if stacks else None
+        context = Context(frames) if frames is not None else None
+        return [(self.hand_on, context, [run.state]), *self._loop_end(run)]
 
 
 class StatePairing(Node):

@@ -731,3 +731,36 @@ def test_what_a_gate_lets_go_is_held_to_the_budget_and_leaves_nothing(play: Play
 
     with pytest.raises(ItemBudgetError):
         play(app, ask("budget", 1))
+
+
+@pytest.mark.parametrize("loop", ["delta", "replay", "iterate", "feedback"])
+def test_a_reply_out_of_a_loop_passes_the_operators_before_it_on_its_way_back(play: Play, loop: str) -> None:
+    class Whole(Operator):
+        def process(self, n: int) -> Iterator[tuple[int, int]]:
+            yield 1, n
+            yield 2, n + 1
+
+        def on_reply(self, outcome: Any, n: int) -> Any:
+            return "whole", n, outcome.result()
+
+    class Each(Operator):
+        def process(self, pair: tuple[int, int]) -> tuple[int, int]:
+            return pair
+
+        def on_reply(self, outcome: Any, pair: Any) -> Any:
+            return "each", outcome.result()
+
+    app = App("loops")
+    pairs = app.stream("back", int, Any).then(Whole).then(Each)
+    more = {
+        "delta": lambda: pairs.delta(lambda changed: changed.filter(lambda pair: False)).map(sum).reduce(max),
+        "replay": lambda: pairs.replay(lambda p: p.map(sum), fold=max, initial=0, rounds_max=2),
+        "iterate": lambda: pairs.iterate(lambda p: p, rounds_max=2).map(sum).reduce(max),
+        "feedback": lambda: (
+            pairs.map(lambda p: (p[0] - 1, p[1])).feedback(when=lambda p: p[0] > 0).map(sum).reduce(max)
+        ),
+    }
+    more[loop]()
+
+    told = play(app, ask("back", 5))
+    assert told == ("whole", 5, 6 if loop == "feedback" else 8)
