@@ -59,9 +59,14 @@ class HostMetrics(Collector):
                 requests.add_metric(name, len(mine))
                 items.add_metric(name, sum(report.items for report in mine))
                 highest.add_metric(name, max((report.round or 0 for report in mine), default=0))
-                numbers = [report.value for report in mine if isinstance(report.value, (int, float))]
+                numbers = [report.value for report in mine if _is_number(report.value)]
                 if numbers:
                     value.add_metric(name, numbers[0])
                 if loop.gate is not None:
                     rounds.add_metric(name, loop.gate.rounds_done)
         yield from (flight, requests, items, highest, value, rounds)
+
+
+def _is_number(value: object) -> bool:
+    """Return whether a value is a number that the format can show."""
+    return type(value) is float or (type(value) is int and -(1 << 63) <= value < 1 << 63)

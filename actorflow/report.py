@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from actorflow.errors import summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class RequestReport:
         if not counted:
             return f"{self.outstanding:,} items under way"
         loop = max(counted, key=lambda each: each.round or 0)
-        value = "" if loop.value is None else f", value {_short(loop.value)}"
+        value = "" if loop.value is None else f", value {_told(loop.value)}"
         return f"{loop.loop}: round {loop.round:,}, {loop.items:,} items in the loop{value}"
 
 
@@ -63,8 +62,39 @@ def reports_from_wire(loops: Sequence[Any]) -> tuple[LoopReport, ...]:
 
 
 def _plain(value: Any) -> Any:
-    return value if value is None or type(value) in {bool, int, float, str} else summary(value)
+    """Return a scalar that any peer and any format can take as it is, and a short text of anything else."""
+    kind = type(value)
+    if value is None or kind is bool or kind is float or (kind is int and -(1 << 63) <= value < 1 << 63):
+        return value
+    if kind is str and len(value) <= TEXT_MAX and value.isprintable():
+        return value
+    return _short.repr(value)
 
 
-def _short(value: Any) -> str:
+def _told(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(_plain(value))
+
+
+class _Short(reprlib.Repr):
+    """A short text of any value, in short time: of a million elements the first few are looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlist = self.maxtuple = self.maxset = self.maxdict = self.maxdeque = self.maxarray = 4
+        self.maxstring = self.maxother = self.maxlong = 60
+        self.maxlevel = 3
+
+    def repr_float(self, value: float, level: int) -> str:
+        return f"{value:.6g}"
+
+    def repr_instance(self, value: Any, level: int) -> str:
+        kind = type(value)
+        names = getattr(kind, "__struct_fields__", None) or getattr(kind, "__dataclass_fields__", None)
+        if not names or level <= 0:
+            return f"<{kind.__name__}>"
+        fields = ", ".join(f"{name}={self.repr1(getattr(value, name, None), level - 1)}" for name in list(names)[:6])
+        return f"{kind.__name__}({fields})"
+
+
+_short = _Short()
+TEXT_MAX = 200

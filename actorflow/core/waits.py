@@ -13,23 +13,44 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
 Waiter = TypeVar("Waiter", bound=Hashable)
 Needs = Sequence[Sequence[Waiter]]
 
 
-def find_circle(start: Waiter, needs_of: Callable[[Waiter], Needs[Waiter]]) -> list[Waiter] | None:
+class TooManyWaitersError(Exception):
+    """More waiters are concerned than a look was to take in."""
+
+
+def find_circle(
+    start: Waiter, needs_of: Callable[[Waiter], Needs[Waiter]], *, waiters_max: int | None = None
+) -> list[Waiter] | None:
     """Return a circle of waiters that `start` is stuck behind, or None when it can go on in time.
 
     The list names each waiter once; each waits for the next and the last for the first. `needs_of` is asked once per
     waiter, and only for those that `start` depends on.
+
+    Raises: TooManyWaitersError, when it depends on more than `waiters_max`.
     """
-    needs = _explore(start, needs_of)
+    return find_circles((start,), needs_of, waiters_max=waiters_max).get(start)
+
+
+def find_circles(
+    starts: Iterable[Waiter], needs_of: Callable[[Waiter], Needs[Waiter]], *, waiters_max: int | None = None
+) -> dict[Waiter, list[Waiter]]:
+    """Return, for each start that is stuck, a circle that it is stuck behind: one look serves them all.
+
+    Raises: TooManyWaitersError.
+    """
+    starts = list(starts)
+    needs = _explore(starts, needs_of, waiters_max)
     stuck = _stuck(needs)
-    if start not in stuck:
-        return None
+    return {start: _circle_behind(start, needs, stuck) for start in starts if start in stuck}
+
+
+def _circle_behind(start: Waiter, needs: dict[Waiter, Needs[Waiter]], stuck: set[Waiter]) -> list[Waiter]:
     path: list[Waiter] = [start]
     position = {start: 0}
     while True:
@@ -42,12 +63,16 @@ def find_circle(start: Waiter, needs_of: Callable[[Waiter], Needs[Waiter]]) -> l
         path.append(ahead)
 
 
-def _explore(start: Waiter, needs_of: Callable[[Waiter], Needs[Waiter]]) -> dict[Waiter, Needs[Waiter]]:
+def _explore(
+    starts: Iterable[Waiter], needs_of: Callable[[Waiter], Needs[Waiter]], waiters_max: int | None
+) -> dict[Waiter, Needs[Waiter]]:
     needs: dict[Waiter, Needs[Waiter]] = {}
-    todo = [start]
+    todo = list(starts)
     while todo:
         waiter = todo.pop()
         if waiter not in needs:
+            if len(needs) == waiters_max:
+                raise TooManyWaitersError
             needs[waiter] = [list(need) for need in needs_of(waiter) if need]
             todo.extend(provider for need in needs[waiter] for provider in need)
     return needs

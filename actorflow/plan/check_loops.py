@@ -42,6 +42,11 @@ def loop_faults(topology: Topology) -> Iterator[str]:
             feeds = any(edge.output == FEEDBACK for edge in topology.outputs_of(step.number))
             if watches_rounds(step) and not inside:
                 yield f"{place}: {step.operator.__name__} has on_round_end, but is in no loop"
+            if watches_rounds(step) and inside and not inside[-1].synchronous:
+                yield (
+                    f"{place}: {step.operator.__name__} has on_round_end, and the loop {inside[-1].name} has no "
+                    "rounds: declare rounds=Rounds() there"
+                )
             if "feedback" in names_used(step.operator) and not feeds:
                 yield f"{place}: {step.operator.__name__} calls self.feedback, so declare .then(…, feedback=True)"
             if inside and hasattr(step.operator, "on_reply"):

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from actorflow.errors import summary
+from actorflow.limits import is_count
+
 
 class _Unset:
     def __repr__(self) -> str:
@@ -52,9 +55,14 @@ class Rounds:
         return self.begin_value(request) if self.state is UNSET else _made(self.state, request)
 
     def last_round(self, request: Any) -> int | None:
-        """Return after how many rounds the loop ends; None when that is not limited."""
+        """Return after how many rounds the loop ends; None when that is not limited. Raises: ValueError."""
         limit = self.rounds_max
-        return limit(request) if callable(limit) else limit
+        if not callable(limit):
+            return limit
+        count = limit(request)
+        if not is_count(count):
+            raise ValueError(f"rounds_max(request) gave {summary(count)}, but a loop goes round at least once")
+        return count
 
     def is_over(self, state: Any, request: Any) -> bool:
         """Return whether the loop ends with a state."""

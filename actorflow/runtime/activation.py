@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from actorflow import codec
 from actorflow.address import Address
-from actorflow.core.waits import find_circle
+from actorflow.core.waits import TooManyWaitersError, find_circle
 from actorflow.envelope import Context
 from actorflow.errors import (
     ActorflowError,
@@ -23,7 +23,8 @@ from actorflow.errors import (
     summary,
 )
 from actorflow.plan.operator import Operator
-from actorflow.runtime.request import RUNNING, Details, Hold, Request
+from actorflow.runtime.request import RUNNING, Hold, Request
+from actorflow.runtime.waiting import WAITERS_AT_ONCE, Look
 
 if TYPE_CHECKING:
     from actorflow.runtime.host import Host
@@ -36,6 +37,9 @@ class Cancellable(Protocol):
     def cancel(self) -> None:
         """Cancel what the activation awaits."""
 
+
+NAMES_MAX = 12
+"""Names of a circle that an error tells; a recursion may have thousands."""
 
 RECORDED_MAX = 10_000
 """Answers that one activation keeps in case it is run again."""
@@ -73,6 +77,10 @@ class Ask:
         if not self.answered:
             self.error = error
             self._end()
+
+    def needs(self, look: Look) -> list[list[Any]]:
+        """Return whom the asker waits for: who works on it, or those before it in the mailbox."""
+        return [[self.activation]] if self.activation is not None else look.queued_at(self.replica, self)
 
     def forget(self) -> None:
         """Note that nobody waits any more."""
@@ -119,7 +127,7 @@ class Answer:
 class Again:
     """An activation to be run again: what its earlier run was answered, and how much it had handed on."""
 
-    __slots__ = ("context", "handed", "item", "key", "onward", "passed", "recorded", "request", "reruns")
+    __slots__ = ("context", "fed", "handed", "item", "key", "onward", "passed", "recorded", "request", "reruns")
 
     def __init__(self, activation: Activation, key: Any) -> None:
         self.request = activation.request
@@ -129,6 +137,7 @@ class Again:
         self.recorded = activation.recorded
         self.reruns = activation.reruns + 1
         self.handed = activation.handed
+        self.fed = activation.fed
         self.key = key
         self.passed = False  # an item of another request went before
 
@@ -140,12 +149,13 @@ class Activation:
     effects: `(address, item)` for tells, `(function, argument)` for all else, in order.
     onward: the context of what it hands on.   waiting: the child requests and asks it awaits.
     recorded: answers that an earlier run of it received.   handed: items handed on before its end.
-    skip: of those that an earlier run had handed on, how many are still to be left out.
+    skip: of those that an earlier run had handed on, how many are still to be left out.   fed, skip_back: the same of
+    items fed back.
     """
 
     __slots__ = (
-        "answered", "back", "context", "deferred", "effects", "handed", "host", "item", "onward", "out", "recorded",
-        "replica", "request", "rerun", "reruns", "skip", "spawned", "waiting", "worker",
+        "answered", "back", "context", "deferred", "effects", "fed", "handed", "host", "item", "onward", "out",
+        "recorded", "replica", "request", "rerun", "reruns", "skip", "skip_back", "spawned", "waiting", "worker",
     )  # fmt: skip
 
     def __init__(self, host: Host, worker: Cancellable | None = None) -> None:
@@ -162,7 +172,7 @@ class Activation:
         self.waiting: dict[Request | Ask, None] = {}
         self.recorded: list[Answer] = []
         self.onward: Context | None = None
-        self.reruns = self.handed = self.skip = 0
+        self.reruns = self.handed = self.skip = self.fed = self.skip_back = 0
         self.deferred = self.answered = self.rerun = False
 
     # -- the operator's verbs
@@ -223,9 +233,15 @@ class Activation:
         self.back.append(item)
 
     def feed_back(self, context: Context | None) -> None:
-        """Let what was fed back go, as `hand_on` does with what was emitted."""
+        """Let what was fed back go, as `hand_on` what was emitted; a re-run leaves out what its first run fed back."""
         request, items = self.request, self.back[:]
         self.back.clear()
+        if self.worker is not None:
+            skip = min(self.skip_back, len(items))
+            self.skip_back -= skip
+            self.fed += len(items)
+            if not (items := items[skip:]):
+                return
         feed = self.replica.node.feed
         assert feed is not None, "nothing is fed back where there is no way"
         if request.state:
@@ -240,6 +256,7 @@ class Activation:
         loops = self.replica.node.loops
         if not loops:
             raise TypeError(f"{self.replica.name} is in no loop, so there is no round")
+        self._check_own_stream()
         return tuple(loop.round_of(self.request, self.context) for loop in loops)
 
     def vote(self, value: Any) -> None:
@@ -251,15 +268,28 @@ class Activation:
                 else f"is in loop {gate.node.name}, which has no fold: declare how votes are folded (fold=)"
             )
             raise TypeError(f"{self.replica.name} {where}")
+        self._check_own_stream()
         self.effects.append((_vote, (gate, codec.handed_over(value) if self.host.strict else value)))
 
     def loop_state(self) -> Any:
         gate = self.replica.node.gate
         if gate is None:
             raise TypeError(f"{self.replica.name} is in no synchronous loop, so there is no loop state")
+        self._check_own_stream()
         run = gate.run_of(self.request)
         state = run.state if run is not None else None
         return codec.handed_over(state) if self.host.strict else state
+
+    def _check_own_stream(self) -> None:
+        """Refuse the verbs of loops to an actor that works for a request of another stream, which is not in its loops.
+
+        Raises: TypeError.
+        """
+        if self.request.stream is not self.replica.stream:
+            raise TypeError(
+                f"{self.replica.name} belongs to loops of stream {self.replica.stream.name}, and this request of "
+                f"stream {self.request.stream.name} is in none of them"
+            )
 
     def scratch(self) -> dict[Any, Any]:
         notes = self.request.more().own("scratch")
@@ -345,6 +375,10 @@ class Activation:
                     operator=self.replica.name,
                 )
 
+    def needs(self, look: Look) -> list[list[Any]]:
+        """Return what this activation waits for: all of it."""
+        return [[target] for target in self.waiting]
+
     def _refuse_circle(self, awaited: Request | Ask) -> None:
         """Act when the wait that begins now closes a circle.
 
@@ -364,15 +398,28 @@ class Activation:
 
     def _circle(self, awaited: Request | Ask) -> CallCycleError | None:
         # of its own waits only the new one can close a circle; an activation may have thousands
-        circle = find_circle(cast("Any", self), lambda waiter: [[awaited]] if waiter is self else needs_of(waiter))
-        if circle is None:
+        look = Look(waiters_max=WAITERS_AT_ONCE)
+        try:
+            circle = find_circle(
+                cast("Any", self),
+                lambda waiter: [[awaited]] if waiter is self else look.needs_of(waiter),
+                waiters_max=WAITERS_AT_ONCE,
+            )
+        except TooManyWaitersError:
+            self.host.circles.look_later(self, awaited)
             return None
+        return self.broken(circle) if circle is not None else None
+
+    def broken(self, circle: list[Any]) -> CallCycleError | None:
+        """Break a circle that this is stuck behind: an activation of it is run again, or this gets an error."""
         activations = [waiter for waiter in circle if isinstance(waiter, Activation)]
         if len({activation.request.root for activation in activations}) > 1:
             for youngest in sorted(activations, key=lambda activation: -activation.request.root.number):
                 if youngest.run_again():
                     return None
         names = [name for name in map(_waiter_name, circle) if name]
+        if len(names) > NAMES_MAX:
+            names[NAMES_MAX - 1 : -1] = [f"({len(names) - NAMES_MAX} more)"]
         path = " → ".join((*names, names[0]))
         return CallCycleError(
             f"request {self.request.root.id} waits for itself: {path}; break the circle, "
@@ -581,43 +628,6 @@ def _answer_later(activation: Activation | None, argument: tuple[Deferred, Any])
 def _fail_later(activation: Activation | None, argument: tuple[Deferred, Exception]) -> None:
     deferred, error = argument
     deferred.refuse(error)
-
-
-# -- who waits for whom
-
-
-def needs_of(waiter: Any) -> list[list[Any]]:
-    """Return what a waiter needs, for `core.waits`. What can go on by itself, now or later, needs nothing."""
-    if isinstance(waiter, Activation):
-        return [[target] for target in waiter.waiting]
-    if isinstance(waiter, Ask):
-        return [[waiter.activation]] if waiter.activation is not None else _queued_at(waiter.replica, waiter)
-    if isinstance(waiter, Request):
-        return _pieces(waiter)
-    return []
-
-
-def _pieces(request: Request) -> list[list[Any]]:
-    """Return the pieces of work of a request that are suspended, or queued where all places are taken."""
-    details = request.details
-    if details is None:
-        details = _NO_DETAILS
-    # children that an activation awaits are that activation's needs; those of a call step are the request's own
-    needs: list[list[Any]] = [[activation] for activation in details.activations]
-    needs += [[child] for child in details.children if child.caller is None]
-    held = len(request.progress.holders) if request.progress is not None else 0
-    if request.outstanding() > len(needs) + held:
-        for replica in (*request.stream.suspending(), *details.actors.values(), *details.told):
-            needs += _queued_at(replica, request)
-    return needs
-
-
-def _queued_at(replica: Replica, waiter: Any) -> list[list[Any]]:
-    occupants = replica.occupants(waiter)
-    return [occupants] if occupants else []
-
-
-_NO_DETAILS = Details()
 
 
 def _waiter_name(waiter: Any) -> str:

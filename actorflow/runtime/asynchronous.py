@@ -15,6 +15,7 @@ from actorflow.runtime.worker import NO_KEY, Worker
 
 if TYPE_CHECKING:
     from actorflow.runtime.host import Host
+    from actorflow.runtime.waiting import Look
     from actorflow.runtime.wiring import OperatorNode
 
 Entry = tuple[Request, Context | None, Any]
@@ -348,24 +349,23 @@ class AsyncReplica(Replica):
 
     # -- what others ask of it
 
-    def occupants(self, waiter: Any) -> list[Any]:
-        """Return the activations that all must wait for to get a place here; empty when there is a place."""
+    def who_waits(self) -> dict[Any, list[Any]]:
+        waiting: dict[Any, list[Any]] = {}
+        if len(self.working) >= self.node.concurrency and not self.paused:
+            lanes = [*self.rest, *self.quick, *([self.current] if self.current is not None else [])]
+            queued = [(request, context) for request, context, _ in lanes]
+            queued += [(request, each[0]) for request, queue in (self.bulk or {}).items() for each in queue]
+            for request, context in queued:
+                waiting[_waiter(request, context)] = waiting[request] = [self]
         for key, waits in self.key_waits.items():
-            waiting = any(request is waiter or _asks(context, waiter) for request, context, _, _ in waits)
-            if waiting and key in self.keys:
-                return [self.keys[key].activation]
-        if len(self.working) < self.node.concurrency or self.paused or not self._queued(waiter):
-            return []
-        return [worker.activation for worker in self.working]
+            if key in self.keys:
+                for request, context, _, _ in waits:
+                    waiting[_waiter(request, context)] = waiting[request] = [self.keys[key].activation]
+        return waiting
 
-    def _queued(self, waiter: Any) -> bool:
-        lanes = [*self.rest, *self.quick, *([self.current] if self.current is not None else [])]
-        if any(envelope[0] is waiter or _asks(envelope[1], waiter) for envelope in lanes):
-            return True
-        return any(
-            request is waiter or any(_asks(each[0], waiter) for each in queue)
-            for request, queue in (self.bulk or {}).items()
-        )
+    def needs(self, look: Look) -> list[list[Any]]:
+        """Return what who waits for a place here waits for: any of the activations that have one."""
+        return [[worker.activation for worker in self.working]]
 
     def busy(self) -> bool:
         """Return whether an activation is under way here."""
@@ -409,8 +409,9 @@ class AsyncReplica(Replica):
         self.idle.clear()
 
 
-def _asks(context: Context | None, waiter: Any) -> bool:
-    return context is not None and context.ask is waiter and waiter is not None
+def _waiter(request: Request, context: Context | None) -> Any:
+    """Return who waits for what comes of an envelope."""
+    return context.ask if context is not None and context.ask is not None else request
 
 
 def _reconsider(wait: tuple[Activation, Any]) -> None:

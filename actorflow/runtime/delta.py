@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from functools import partial
-from heapq import heappop, heappush
 from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
+from actorflow.core.ordering import Ordered
 from actorflow.envelope import Context, Frame, common_frames
 from actorflow.errors import summary
 from actorflow.plan.topology import Delta
@@ -25,14 +24,14 @@ if TYPE_CHECKING:
 class _Best:
     """The values of keys of one request, and which of them have changed and wait to go round."""
 
-    __slots__ = ("_frames", "best", "context", "count", "line", "waiting")
+    __slots__ = ("_frames", "best", "context", "line", "ordered", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, *, ordered: bool) -> None:
         self.best: dict[Any, Any] = {}
         self.waiting: set[Any] = set()
-        self.line: Any = deque()
+        self.line: deque[Any] = deque()
+        self.ordered: Ordered[Any] | None = Ordered() if ordered else None
         self.context: Context | None = None  # the return stack that all pairs so far have in common
-        self.count = 0
         self._frames: Frame | None = UNSET
 
     def note_frames(self, context: Context | None) -> None:
@@ -49,7 +48,7 @@ class Improving(Turn):
     Its gate ends once when nothing waits any more, or, with rounds, each time that a round is done.
     """
 
-    __slots__ = ("_ahead", "_batch", "_combine", "_priority", "_synchronous", "_waiting", "scheduled")
+    __slots__ = ("_ahead", "_batch", "_combine", "_priority", "_synchronous", "_waiting", "at_work", "scheduled")
 
     def __init__(self, stream: Wiring, step: Delta, gate: Gate) -> None:
         super().__init__(stream, step, gate)
@@ -59,6 +58,7 @@ class Improving(Turn):
         self._batch = stream.host.limits.batch_items
         self._ahead = self._batch if step.priority is None else step.ahead
         self._waiting: dict[Request, Round] = {}
+        self.at_work: Request | None = None  # who pays when a turn fails
         self.scheduled = IDLE
 
     def receive(self, request: Request, context: Context | None, items: list[Any]) -> None:
@@ -70,13 +70,14 @@ class Improving(Turn):
         self.receive_other(request, context, items)
 
     def prepare(self, run: Round) -> None:
-        run.own = _Best()
+        run.own = _Best(ordered=self._priority is not None and not self._synchronous)
 
     def receive_other(self, request: Request, context: Context | None, items: list[Any]) -> None:
         """Take proposals."""
         assert self.gate is not None
-        run = self.gate.run_of(request)
-        assert run is not None
+        run = self.gate.begin(request)
+        if run is None:
+            return
         own: _Best = run.own
         before = len(own.waiting)
         ahead = iter(items)
@@ -88,9 +89,13 @@ class Improving(Turn):
                 failed = items[len(items) - length_hint(ahead) - 1]
                 self.failed(None, request, context, failed, error if _is_pair(failed) else _no_pair(failed))
                 if request.state:
-                    return
+                    break
         if self._synchronous:
             run.size = len(own.waiting)
+            return
+        if request.state and request not in self._waiting:
+            request.counts[self.region] -= before
+            own.waiting.clear()
             return
         if more := len(own.waiting) - before:
             request.counts[self.region] += more
@@ -104,17 +109,17 @@ class Improving(Turn):
 
     def _improve(self, own: _Best, ahead: Iterator[Any]) -> None:
         """Combine pairs into the values; a key whose value changes stands in line, once."""
+        if own.ordered is not None:
+            self._improve_ordered(own, own.ordered, ahead)
+            return
         best, waiting, get = own.best, own.waiting, own.best.get
         note, line = waiting.add, own.line.append
-        if self._priority is not None and not self._synchronous:
-            line = partial(self._push, own)
         if self._combine is min:  # most do, and a comparison costs less than a call
-            again = self._priority is not None
             for key, value in ahead:
                 old = get(key, own)
                 if old is own or value < old:
                     best[key] = value
-                    if again or key not in waiting:
+                    if key not in waiting:
                         line(key)
                         note(key)
             return
@@ -126,51 +131,73 @@ class Improving(Turn):
                 if value is old or value == old:
                     continue
             best[key] = value
-            if key not in waiting or self._priority is not None:
+            if key not in waiting:
                 line(key)
                 note(key)
 
-    def _push(self, own: _Best, key: Any) -> None:
-        """Note a change by its priority. One that was noted before, less urgent, is found to be done then."""
+    def _improve_ordered(self, own: _Best, ordered: Ordered[Any], ahead: Iterator[Any]) -> None:
+        """Combine pairs; each change stands in line by its priority, and one before it is passed over then."""
         assert self._priority is not None
-        own.count += 1
-        if own.line.__class__ is deque:
-            own.line = []
-        heappush(own.line, (self._priority((key, own.best[key])), own.count, key))
+        best, waiting, get = own.best, own.waiting, own.best.get
+        combine, priority, simple = self._combine, self._priority, self._combine is min
+        for key, value in ahead:
+            old = get(key, own)
+            if old is not own:
+                if simple:
+                    if not value < old:
+                        continue
+                else:
+                    value = combine(old, value)
+                    if value is old or value == old:
+                        continue
+            ordered.push(priority((key, value)), key)  # first: what raises has changed nothing
+            best[key] = value
+            waiting.add(key)
 
     def run(self, host: Host) -> None:
         """Send some of the changes of the request whose turn it is round."""
         waiting = self._waiting
-        request = next(iter(waiting))
+        request = self.at_work = next(iter(waiting))
         run = waiting.pop(request)
         own: _Best = run.own
         self.scheduled = IDLE
-        if request.state:
-            request.counts[self.region] -= len(own.waiting)
-            own.waiting.clear()
-        else:
-            pairs = self._next(own)
-            run.round += 1
-            if run.round > host.limits.rounds:
-                request.fail(too_many_rounds(self, request, host.limits.rounds))
-            if own.waiting:
-                waiting[request] = run
+        try:
             if not request.state:
-                self.back(request, own.context, pairs)
-            request.release(self.region, len(pairs))
-        if waiting and not self.scheduled:
-            self.scheduled = WAITING
-            host.enqueue_bulk(self)
+                self._send_round(request, run, own)
+        finally:
+            if request.state:
+                request.counts[self.region] -= len(own.waiting)
+                own.waiting.clear()
+            elif own.waiting:
+                waiting[request] = run
+            if waiting and not self.scheduled:
+                self.scheduled = WAITING
+                host.enqueue_bulk(self)
+
+    def _send_round(self, request: Request, run: Round, own: _Best) -> None:
+        rounds_max = self.stream.host.limits.rounds
+        try:
+            pairs = self._next(own)
+        except FAILURES as error:
+            request.fail(self.error_of(None, request, "the order of priorities", error))
+            return
+        run.round += 1
+        if run.round > rounds_max:
+            request.fail(too_many_rounds(self, request, rounds_max))
+        else:
+            self.back(request, own.context, pairs)
+        request.release(self.region, len(pairs))
 
     def _next(self, own: _Best) -> list[Any]:
-        line, waiting, best = own.line, own.waiting, own.best
-        pairs: list[Any] = []
-        if line.__class__ is deque:
+        """Take the pairs that go round next."""
+        line, waiting, best, ordered = own.line, own.waiting, own.best, own.ordered
+        if ordered is None:
             keys = [line.popleft() for _ in range(min(len(line), self._ahead))]
             waiting.difference_update(keys)
             return [(key, best[key]) for key in keys]
-        while line and len(pairs) < self._ahead:
-            key = heappop(line)[2]
+        pairs: list[Any] = []
+        while len(ordered) and len(pairs) < self._ahead:
+            key = ordered.pop()
             if key in waiting:
                 waiting.discard(key)
                 pairs.append((key, best[key]))

@@ -50,8 +50,8 @@ class Gate:
     """Where the rounds of a synchronous loop end.
 
     members: the nodes where items turn back.   watching: operators with `on_round_end`.   always: folds that have a
-    result in every round, and loops within this one, which have gates of their own for theirs.   joins: those whose
-    sides, or one of them, are of one round.
+    result in every round, and loops within this one, which have gates of their own for theirs.   joins: with a side
+    (True: the right one) whose items are of one round.
     """
 
     __slots__ = (
@@ -76,7 +76,7 @@ class Gate:
         self.members: list[Turn] = []
         self.watching: list[OperatorNode] = []
         self.always: list[Folding | Gate] = []
-        self.joins: list[Joining] = []
+        self.joins: list[tuple[Joining, bool]] = []
         self._synchronous = loop.synchronous
         gathers = isinstance(stream.topology.steps[loop.gate], Delta) and loop.synchronous
         self._first = -1 if gathers else 0
@@ -93,11 +93,13 @@ class Gate:
         return run
 
     def begin(self, request: Request) -> Round | None:
-        """Begin the loop of a request unless it has begun; None when that failed, and the request with it.
+        """Begin the loop of a request unless it has begun; None when that failed, or the request has ended.
 
         A loop begins with its request, or with a round of the loop around it, as a fold does that has a result even
         when no item came.
         """
+        if request.state:
+            return None
         run = self.run_of(request)
         if run is None:
             rounds = self.rounds
@@ -118,6 +120,8 @@ class Gate:
 
     def _begin_round(self, request: Request) -> None:
         assert request.progress is not None
+        for join, right in self.joins:
+            join.forget(request, right=right)
         for operator in self.watching:
             request.progress.hold(operator.number)
         for each in self.always:
@@ -209,25 +213,30 @@ class Gate:
             return []
         assert request.progress is not None
         request.progress.hold(self.number)
-        for join in self.joins:
-            join.begin_round(request)
         self._begin_round(request)
         if request.state:
             return []
-        for member in self.members:
-            deliveries += member.again(run)
+        try:
+            for member in self.members:
+                deliveries += member.again(run)
+        except FAILURES as error:
+            request.fail(self.node.error_of(None, request, f"the beginning of round {run.round}", error))
+            return []
         run.kept, run.size = [], 0
         return deliveries
 
 
 class Opening:
-    """A gate that opens: in a turn of its own, since this one has lasted long enough, or slice by slice."""
+    """A gate that opens: in a turn of its own, since this one has lasted long enough, or slice by slice.
 
-    __slots__ = ("_gate", "_parts", "_request", "scheduled")
+    at_work: the request that pays when a turn fails.
+    """
+
+    __slots__ = ("_gate", "_parts", "_request", "at_work", "scheduled")
 
     def __init__(self, gate: Gate, request: Request, deliveries: list[Delivery] | None) -> None:
         self._gate = gate
-        self._request = request
+        self._request = self.at_work = request
         self.scheduled = WAITING
         request.more().own("releases")[self._forget] = None  # before the budget is looked at, which may end the request
         self._parts = self._cut(deliveries) if deliveries is not None else None

@@ -41,6 +41,7 @@ from actorflow.runtime.request import CLEAN, RUNNING, Hold, ReplyQueue, Request
 from actorflow.runtime.return_path import ReturnStep
 from actorflow.runtime.steps import Node
 from actorflow.runtime.supervisor import Supervisor, needs_supervisor
+from actorflow.runtime.waiting import Circles
 from actorflow.runtime.watchdog import Watchdog
 from actorflow.runtime.wiring import Wiring
 
@@ -115,6 +116,7 @@ class Host:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._idle: asyncio.Future[None] | None = None
         self._count = 0
+        self.circles = Circles(self)
         self._ends: deque[tuple[Callable[[Any], None], Any]] = deque()
         self._ending = False
         self._bulk_commits = 0
@@ -298,6 +300,9 @@ class Host:
             running.schedule()
             if activation.replica is not None and activation.replica is not running:
                 activation.replica.schedule()  # a message may have been passed on
+        elif (at_work := getattr(running, "at_work", None)) is not None:
+            said = f"a turn of host {self.name} failed for request {at_work.id}: {cause_text(error)}"
+            at_work.fail(activation_error(error, said))
 
     def working_activation(self) -> Activation | None:
         """Return the activation whose code is running, if any."""
@@ -623,6 +628,8 @@ class Host:
         request.answered = True
         request.replies = None
         request.counts[node.stream.entry_region] += 1
+        for always in node.stream.always:
+            always.begin(request)
         (actor or node).put(request, None, [item])
         request.counts[node.stream.entry_region] -= 1
         request.settle()

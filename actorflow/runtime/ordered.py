@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
+from actorflow.core.ordering import Ordered
 from actorflow.envelope import Context
 from actorflow.runtime.feeding import FeedingReplica
 from actorflow.runtime.replica import BATCH, FAILURES
@@ -15,54 +15,46 @@ if TYPE_CHECKING:
     from actorflow.runtime.host import Host
     from actorflow.runtime.wiring import OperatorNode
 
-Waiting = tuple[Any, int, Context | None, Any]
+Waiting = tuple[Context | None, Any]
 
 
 class OrderedReplica(FeedingReplica):
     """A plain replica that takes the item with the smallest priority first; equal ones in order of arrival.
 
-    heaps: what waits, per request; requests take turns.
+    lines: what waits, per request; requests take turns.
     """
 
-    __slots__ = ("_count", "_priority", "heaps")
+    __slots__ = ("_priority", "lines")
 
     def __init__(self, host: Host, node: OperatorNode, op: Operator, index: int = 0) -> None:
         super().__init__(host, node, op, index)
         assert node.priority is not None
         self._priority = node.priority
-        self._count = 0
-        self.heaps: dict[Request, list[Waiting]] = {}
+        self.lines: dict[Request, Ordered[Waiting]] = {}
 
     def put(self, request: Request, context: Context | None, items: list[Any]) -> None:
         request.counts[self.region] += len(items)
-        heap = self.heaps.get(request)
-        if heap is None:
-            heap = self.heaps[request] = []
-        priority = self._priority
+        line = self.lines.get(request)
+        if line is None:
+            line = self.lines[request] = Ordered()
+        push, priority = line.push, self._priority
+        refused: list[tuple[Any, BaseException]] = []
         for item in items:
-            self._count += 1
             try:
-                heappush(heap, (priority(item), self._count, context, item))
-            except FAILURES as error:
-                self._refuse_item(request, heap, context, item, error)
-                if request.state:
-                    break
-        if len(heap) > self.node.mailbox_envelopes:
+                push(priority(item), (context, item))
+            except FAILURES as error:  # it cannot be told, or not be compared with the others
+                refused.append((item, error))
+        if len(line) > self.node.mailbox_envelopes:
             self._refuse(request)
         if not self.scheduled:
             if request.bulk:
                 self.schedule_bulk()
             else:
                 self.schedule()
-
-    def _refuse_item(
-        self, request: Request, heap: list[Waiting], context: Context | None, item: Any, error: BaseException
-    ) -> None:
-        """Fail an item whose priority cannot be told, or not be compared with the others."""
-        heap[:] = [each for each in heap if each[3] is not item]
-        heapify(heap)
-        self.failed(request, context, item, error)
-        self.finished(request, 1)
+        for item, why in refused:
+            if not request.state:
+                self.failed(request, context, item, why)
+            self.finished(request, 1)
 
     def tell(self, request: Request, items: list[Any]) -> None:
         self.put(request, None, items)
@@ -73,17 +65,21 @@ class OrderedReplica(FeedingReplica):
     def run(self, host: Host) -> None:
         host.working = host.activation
         left = self.pace
-        heaps = self.heaps
-        while heaps and not self.paused:
-            request = next(iter(heaps))
-            heap = heaps.pop(request)
+        lines = self.lines
+        while lines and not self.paused:
+            request = next(iter(lines))
+            line = lines.pop(request)
             if request.state:
-                request.counts[self.region] -= len(heap)
+                request.counts[self.region] -= len(line)
                 continue
-            heaps[request] = heap  # behind the others; what is fed back joins it
-            turn = BATCH if len(heaps) == 1 else 16
-            while heap and turn and not request.state and not self.paused:
-                _, _, context, item = heappop(heap)
+            lines[request] = line  # behind the others; what is fed back joins it
+            turn = BATCH if len(lines) == 1 else 16
+            while len(line) and turn and not request.state and not self.paused:
+                try:
+                    context, item = line.pop()
+                except FAILURES as error:
+                    request.fail(self.node.error_of(self, request, "the order of priorities", error))
+                    break
                 self.work(request, context, [item])
                 turn -= 1
                 left -= 1
@@ -92,22 +88,22 @@ class OrderedReplica(FeedingReplica):
                     if not left:
                         self._stand_again(request)
                         return
-            if not heap:
-                heaps.pop(request, None)
+            if not len(line):
+                lines.pop(request, None)
         self._leave_line()
 
     def _stand_again(self, request: Request) -> None:
-        if not self.heaps[request]:
-            del self.heaps[request]
-        if not self.heaps:
+        if not len(self.lines[request]):
+            del self.lines[request]
+        if not self.lines:
             self._leave_line()
-        elif any(not each.bulk for each in self.heaps):
+        elif any(not each.bulk for each in self.lines):
             self.schedule()
         else:
             self.schedule_bulk()
 
     def depth(self) -> int:
-        return super().depth() + sum(map(len, self.heaps.values()))
+        return super().depth() + sum(map(len, self.lines.values()))
 
     def _set_back(self, request: Request, ahead: Any, context: Context | None = None) -> None:
         if not request.state and (left := list(ahead)):

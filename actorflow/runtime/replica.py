@@ -422,9 +422,9 @@ class Replica:
 
     # -- what others ask of it
 
-    def occupants(self, waiter: Any) -> list[Any]:
-        """Return the activations that all must wait for to get a place here; empty when there is a place."""
-        return []
+    def who_waits(self) -> dict[Any, list[Any]]:
+        """Return, for each request and ask that waits here for a place or a key, whom it waits for: any of these."""
+        return {}
 
     def frames(self, context: Context | None, item: Any, request: Request) -> Context:
         """Return the context of what comes of an item when this operator wants to see the reply."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from actorflow.runtime.activation import Activation
     from actorflow.runtime.host import Host
     from actorflow.runtime.replica import Replica
+    from actorflow.runtime.waiting import Look
     from actorflow.runtime.wiring import Wiring
 
 RUNNING, REPLIED, FAILED = 0, 1, 2
@@ -276,6 +277,10 @@ class Request(msgspec.Struct, eq=False):
             waiting = self.host.loop.create_future()
             self.more().own("feeds")[waiting] = None
             await waiting
+
+    def needs(self, look: Look) -> list[list[Any]]:
+        """Return what whoever awaits this request waits for: each piece of its work that is suspended or queued."""
+        return look.pieces_of(self)
 
     def has_committed(self) -> bool:
         """Return whether an activation of this request, or of one below it that is still open, has committed."""

@@ -245,7 +245,9 @@ class Folding(Node):
         self._state(request)
 
     def _state(self, request: Request) -> _Gathered | None:
-        """Return the state of a request, made when first asked for; None when that failed, and the request with it."""
+        """Return the state of a request, made when first asked for; None when that failed, or the request has ended."""
+        if request.cancelled:
+            return None
         folds = request.more().own("folds")
         state: _Gathered | None = folds.get(self.number)
         if state is None:
@@ -288,14 +290,13 @@ class Folding(Node):
 class Joining(Node):
     """Pairs of items of two inputs that have the same key."""
 
-    __slots__ = ("_how", "_left_key", "_right_key", "of_round")
+    __slots__ = ("_how", "_left_key", "_right_key")
 
     def __init__(self, stream: Wiring, step: Join) -> None:
         super().__init__(stream, step)
         self._left_key = step.left_key
         self._right_key = step.right_key
         self._how: Gathering = step.how
-        self.of_round = (False, False)  # whether the left, and the right, input comes from inside a synchronous loop
 
     @property
     def holds(self) -> bool:
@@ -309,15 +310,15 @@ class Joining(Node):
         """Take items of the right input."""
         self._take(request, context, items, right=True)
 
-    def begin_round(self, request: Request) -> None:
-        """Forget the items of the last round; those that came from outside the loop stay."""
+    def forget(self, request: Request, *, right: bool) -> None:
+        """Forget the items of one side: those of a loop's last round."""
         state = request.details.folds.get(self.number) if request.details is not None else None
         if state is not None:
-            for side, ends in zip(state[:2], self.of_round, strict=True):
-                if ends:
-                    side.clear()
+            state[1 if right else 0].clear()
 
     def _take(self, request: Request, context: Context | None, items: list[Any], *, right: bool) -> None:
+        if request.cancelled:
+            return
         folds = request.more().own("folds")
         state = folds.get(self.number)
         if state is None:
@@ -447,6 +448,8 @@ class Calling(Node):
         self.region = stream.regions.into[step.number]
 
     def receive(self, request: Request, context: Context | None, items: list[Any]) -> None:
+        if request.state:
+            return
         details = request.more()
         calls: _Calls | None = details.folds.get(self.number)
         if calls is None:

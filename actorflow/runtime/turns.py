@@ -130,11 +130,12 @@ class Feeding(Turn):
 class QueuedFeeding(Feeding):
     """Where items turn back in a loop without any mailbox: they wait here, or a long loop would be a deep stack."""
 
-    __slots__ = ("_back", "_waiting", "scheduled")
+    __slots__ = ("_back", "_waiting", "at_work", "scheduled")
 
     def __init__(self, stream: Wiring, step: Feedback, loop: RunningLoop) -> None:
         super().__init__(stream, step, loop)
         self.scheduled = IDLE
+        self.at_work: Request | None = None  # who pays when a turn fails
         self._waiting: dict[Request, deque[tuple[Context | None, list[Any]]]] = {}
         self._back: Put = nowhere
 
@@ -158,7 +159,7 @@ class QueuedFeeding(Feeding):
     def run(self, host: Host) -> None:
         """Send one envelope of the request whose turn it is back."""
         waiting, batch = self._waiting, host.limits.batch_items
-        request = next(iter(waiting))
+        request = self.at_work = next(iter(waiting))
         queue = waiting.pop(request)
         try:
             if request.state:

@@ -395,11 +395,15 @@ class Wiring:
                 (self.always if gate is None else gate.always).append(node)
             elif gate is not None and watches_rounds(self.topology.steps[node.number]):
                 gate.watching.append(node)
-            elif isinstance(node, Joining) and gate is not None and inside[-1].loop.synchronous:
-                steps = inside[-1].loop.steps
-                sides = {edge.input for edge in self.topology.inputs_of(node.number) if edge.source in steps}
-                node.of_round = (("left" in sides), ("right" in sides))
-                gate.joins.append(node)
+            elif isinstance(node, Joining):
+                self._join_of_rounds(node, inside)
+
+    def _join_of_rounds(self, node: Joining, around: list[RunningLoop]) -> None:
+        """Have each side of a join forgotten with a round of the innermost loop that it comes from."""
+        for edge in self.topology.inputs_of(node.number):
+            within = [loop.gate for loop in around if loop.loop.synchronous and edge.source in loop.loop.steps]
+            if within and within[-1] is not None:
+                within[-1].joins.append((node, edge.input == "right"))
 
     def _gate_at(self, step: Step) -> Gate:
         """Return the gate of the loop that a step closes, or else of the synchronous loop around it."""

@@ -80,6 +80,7 @@ class Worker:
         activation.context = context
         if again is not None:
             activation.recorded, activation.reruns, activation.skip = again.recorded, again.reruns, again.handed
+            activation.skip_back = again.fed
             for answer in again.recorded:
                 answer.used = False
         if context is not None and context.ask is not None:
@@ -288,6 +289,7 @@ class Worker:
             and not activation.out
             and not activation.back
             and not activation.skip
+            and not activation.skip_back
             and result.__class__ is not types.CoroutineType
             and request.stream is replica.stream
         ):
@@ -305,7 +307,7 @@ class Worker:
             replica.finished(request, count)
         if activation.recorded:
             activation.recorded = []
-        activation.reruns = activation.skip = activation.handed = 0
+        activation.reruns = activation.skip = activation.handed = activation.fed = activation.skip_back = 0
         replica.worker_free(self)
 
     def _commit(self, result: Any, ask: Ask | None, count: int) -> None:
