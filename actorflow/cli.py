@@ -161,7 +161,7 @@ async def _call(stream: str, item: Any, url: str, timeout_s: float | None) -> No
             task = progress.add_task(f"{stream}: waiting", total=None)
 
             def show(report: RequestReport) -> None:
-                progress.update(task, description=escape(f"{stream}: {report}"))
+                progress.update(task, description=escape(f"{stream} ({report.request_id}): {report}"))
 
             reply = await connection.request(stream, item, timeout_s, None, show)
         _print(reply)

@@ -58,7 +58,9 @@ class HostMetrics(Collector):
                 mine = [report for report in reports if report.loop == loop.loop.name]
                 requests.add_metric(name, len(mine))
                 items.add_metric(name, sum(report.items for report in mine))
-                highest.add_metric(name, max((report.round or 0 for report in mine), default=0))
+                counted = [report.round for report in mine if report.round is not None]
+                if counted:
+                    highest.add_metric(name, max(counted))
                 numbers = [report.value for report in mine if _is_number(report.value)]
                 if numbers:
                     value.add_metric(name, numbers[0])

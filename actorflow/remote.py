@@ -259,7 +259,7 @@ class Exchange:
         if kind == wire.PROGRESS:
             if self.on_progress is not None:
                 try:
-                    self.on_progress(RequestReport(frame[2], frame[3], reports_from_wire(frame[4])))
+                    self.on_progress(RequestReport(frame[2], frame[3], reports_from_wire(frame[4]), frame[5]))
                 except Exception as error:  # the caller's own: it ends the caller's wait, not the connection
                     self.fail(error)
             return

@@ -22,6 +22,12 @@ class LoopReport:
     round: int | None = None
     value: Any = None
 
+    def __str__(self) -> str:
+        """Return one line: `ranks: round 7, 1,200 items in the loop, value 0.01`."""
+        number = "" if self.round is None else f"round {self.round:,}, "
+        value = "" if self.value is None else f", value {_told(self.value)}"
+        return f"{self.loop}: {number}{self.items:,} items in the loop{value}"
+
     def to_wire(self) -> dict[str, Any]:
         """Return plain values, without those that are unknown."""
         known = {"round": self.round, "value": _plain(self.value)}
@@ -35,21 +41,20 @@ class RequestReport:
     """How far a request is.
 
     outstanding: items and holds that are not finished.   elapsed_s: seconds since it was sent.   loops: those in which
-    something of it is.
+    something of it is.   request_id: by which it can be looked at and cancelled.
     """
 
     outstanding: int
     elapsed_s: float
     loops: tuple[LoopReport, ...] = ()
+    request_id: str = ""
 
     def __str__(self) -> str:
         """Return one line: the loop that has come furthest, or the number of items."""
         counted = [loop for loop in self.loops if loop.round is not None]
         if not counted:
             return f"{self.outstanding:,} items under way"
-        loop = max(counted, key=lambda each: each.round or 0)
-        value = "" if loop.value is None else f", value {_told(loop.value)}"
-        return f"{loop.loop}: round {loop.round:,}, {loop.items:,} items in the loop{value}"
+        return str(max(counted, key=lambda each: each.round or 0))
 
 
 def reports_from_wire(loops: Sequence[Any]) -> tuple[LoopReport, ...]:

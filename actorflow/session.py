@@ -218,7 +218,7 @@ class Session:
             if not request.state:
                 report = request.report(began)
                 loops = [loop.to_wire() for loop in report.loops]
-                self._outbox.put([wire.PROGRESS, number, report.outstanding, report.elapsed_s, loops])
+                self._outbox.put([wire.PROGRESS, number, report.outstanding, report.elapsed_s, loops, request.id])
 
     def _ask(self, number: int, verb: str, argument: Any) -> None:
         host = self._host

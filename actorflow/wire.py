@@ -10,7 +10,8 @@ A binary message is a MessagePack array of frames, and a frame is an array that 
     CREDIT   [4, id, count]       values may follow       ERROR    [20, id, error]          the end, badly
     CANCEL   [5, id]                                      ACCEPTED [21, id, request id]
     ASK      [6, id, verb, argument]                      ROOM     [22, id, count]          items may follow
-                                                          PROGRESS [23, id, outstanding, elapsed_s, [loop, …]]
+                                                          PROGRESS [23, id, outstanding, elapsed_s, [loop, …],
+                                                                    request id]
 
 `id` is the client's number for an exchange; `mode` is one of MODES. Values are plain MessagePack; a client that says
 "tagged" in HELLO also sends and receives the extensions of `actorflow.codec`, so that tuples, sets and declared types
@@ -60,7 +61,7 @@ _SHAPES: dict[int, tuple[type | tuple[type, ...], ...]] = {
     ERROR: ((int, type(None)), dict),
     ACCEPTED: (int, str),
     ROOM: (int, int),
-    PROGRESS: (int, int, (int, float), list),
+    PROGRESS: (int, int, (int, float), list, str),
 }
 
 

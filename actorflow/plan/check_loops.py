@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from actorflow.limits import is_count
 from actorflow.plan.loops import Loop, around, closing_feedbacks, loops_of, names_used, watches_rounds
+from actorflow.plan.operator import Operator
 from actorflow.plan.rounds import Rounds
 from actorflow.plan.topology import (
     END,
@@ -34,12 +35,13 @@ def loop_faults(topology: Topology) -> Iterator[str]:
                 "that is no loop; use .into(point) to lead forward"
             )
     for loop in loops:
-        yield from _loop(topology, loop)
+        yield from _loop(topology, loop, loops)
     for step in topology.steps:
         place = f"{topology.stream}/{step.name}"
         inside = around(loops, step.number)
         if isinstance(step, Then) and isinstance(step.operator, type):
             feeds = any(edge.output == FEEDBACK for edge in topology.outputs_of(step.number))
+            yield from _hooks(place, step.operator)
             if watches_rounds(step) and not inside:
                 yield f"{place}: {step.operator.__name__} has on_round_end, but is in no loop"
             if watches_rounds(step) and inside and not inside[-1].synchronous:
@@ -62,7 +64,7 @@ def loop_faults(topology: Topology) -> Iterator[str]:
             yield f"{place}: .loop_end needs rounds=Rounds(…), since this loop has no rounds of its own"
 
 
-def _loop(topology: Topology, loop: Loop) -> Iterator[str]:
+def _loop(topology: Topology, loop: Loop, loops: tuple[Loop, ...]) -> Iterator[str]:
     steps = topology.steps
     place = f"{topology.stream}/{loop.name}"
     declared = closing_feedbacks(topology, loop.back)
@@ -82,7 +84,7 @@ def _loop(topology: Topology, loop: Loop) -> Iterator[str]:
                 f"{topology.stream}/{step.name}: in a loop without rounds a {step.fold.name} never sees the end of its "
                 "input; put it behind the loop, or declare rounds=Rounds() (or iterate) to have one per round"
             )
-    for inner in (other for other in loops_of(topology) if other.parent == loop.number):
+    for inner in (other for other in loops if other.parent == loop.number):
         if inner.gate is not None and not loop.synchronous:
             yield (
                 f"{place}: the loop {inner.name} within it waits for the end of its input, which never comes in a loop "
@@ -91,7 +93,9 @@ def _loop(topology: Topology, loop: Loop) -> Iterator[str]:
     yield from _rounds(place, loop.rounds)
     for step in declared:
         if step.trips_max is not None and not is_count(step.trips_max):
-            yield f"{place}: trips_max={step.trips_max!r}, but an item may go round at least once"
+            yield f"{place}: trips_max={step.trips_max!r}, but it is a whole number of trips, at least 1"
+        if step.when is not None and (not callable(step.when) or inspect.iscoroutinefunction(step.when)):
+            yield f"{place}: when={step.when!r}, but it is a plain function of the item"
         if step.trips_max is not None and loop.synchronous:
             yield f"{place}: trips_max is for loops without rounds; use Rounds(rounds_max=…)"
     gate = steps[loop.gate] if loop.gate is not None else None
@@ -105,11 +109,33 @@ def _loop(topology: Topology, loop: Loop) -> Iterator[str]:
             yield f"{place}: {name}={value!r}, but it is a function"
 
 
+def _hooks(place: str, kind: type) -> Iterator[str]:
+    """Yield what is wrong with `on_round_end`, and which names of the library an operator takes for something else."""
+    hook = getattr(kind, "on_round_end", None)
+    if hook is not None:
+        if inspect.isgeneratorfunction(hook) or inspect.isasyncgenfunction(hook):
+            yield f"{place}: {kind.__name__}.on_round_end is no generator: use self.emit(item)"
+        try:
+            inspect.signature(hook).bind(None, None)
+        except TypeError as error:
+            yield f"{place}: {kind.__name__}.on_round_end must take (self, round): {error}"
+    for base in kind.__mro__:
+        if base is Operator or not issubclass(base, Operator):
+            continue
+        for name in sorted(_VERBS & vars(base).keys()):
+            yield f"{place}: {base.__name__} defines {name}, which every operator has: choose another name"
+
+
+_VERBS = {name for name in vars(Operator) if not name.startswith("_")} - {
+    "on_error", "concurrency", "restart", "escalate", "tells_round",
+}  # fmt: skip
+
+
 def _rounds(place: str, rounds: Rounds | None) -> Iterator[str]:
     if rounds is None:
         return
     if rounds.rounds_max is not None and not callable(rounds.rounds_max) and not is_count(rounds.rounds_max):
-        yield f"{place}: rounds_max={rounds.rounds_max!r}, but a loop goes round at least once"
+        yield f"{place}: rounds_max={rounds.rounds_max!r}, but it is a whole number of rounds, at least 1"
     if rounds.until is not None and rounds.fold is None and rounds.update is None:
         yield f"{place}: until= looks at the state, which never changes: declare fold= (and vote=), or update="
     if rounds.vote is not None and rounds.fold is None:

@@ -7,6 +7,7 @@ lead to different steps and close no loop of their own belong to one loop: it is
 
 from __future__ import annotations
 
+import dis
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ def asks_round(step: Step) -> bool:
 
 
 def names_used(operator: type) -> frozenset[str]:
-    """Return the names (of attributes, functions and globals) that the methods of an operator class mention."""
+    """Return the attributes of `self` that the methods of an operator class read, as far as its code shows them."""
     found: set[str] = set()
     for kind in operator.__mro__:
         if kind is Operator or not issubclass(kind, Operator):
@@ -142,43 +143,74 @@ def names_used(operator: type) -> frozenset[str]:
         for value in vars(kind).values():
             for function in (value, getattr(value, "__func__", None), getattr(value, "fget", None)):
                 code = getattr(function, "__code__", None)
-                if isinstance(code, types.CodeType):
-                    found.update(_names(code))
+                if isinstance(code, types.CodeType) and code.co_argcount:
+                    found.update(_attributes_of(code.co_varnames[0], code))
     return frozenset(found)
 
 
-def _names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
+def _attributes_of(name: str, code: types.CodeType) -> Iterator[str]:
+    """Yield the attributes of a variable that a function, or a function in it, mentions."""
+    last: Any = None
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in {"LOAD_ATTR", "LOAD_METHOD"} and last in {name, (name,)}:
+            yield instruction.argval
+        loads = instruction.opname.startswith(("LOAD_FAST", "LOAD_DEREF", "LOAD_CLOSURE"))
+        loaded = instruction.argval if loads else None
+        last = loaded[-1] if isinstance(loaded, tuple) and loaded else loaded
     for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
+        if isinstance(constant, types.CodeType) and name in constant.co_freevars:
+            yield from _attributes_of(name, constant)
 
 
 def _parts(steps: frozenset[int], edges: list[Edge]) -> list[frozenset[int]]:
-    """Return the strongly connected parts among some steps, those of one step only when an edge leads to itself."""
-    reach = {step: _reach(edges, steps, step) for step in steps}
+    """Return the strongly connected parts among some steps (Tarjan, 1972), a lone one if an edge leads to itself."""
+    ahead = _ahead(edges, steps)
+    index: dict[int, int] = {}
+    low: dict[int, int] = {}
+    stack: dict[int, None] = {}
     parts: list[frozenset[int]] = []
-    seen: set[int] = set()
-    for step in sorted(steps):
-        if step in seen or step not in reach[step]:
-            continue
-        part = frozenset(other for other in reach[step] if step in reach[other])
-        seen |= part
-        parts.append(part)
-    return parts
+    for start in sorted(steps):
+        walk = [(start, iter(ahead.get(start, ())))] if start not in index else []
+        while walk:
+            step, targets = walk[-1]
+            if step not in index:
+                index[step] = low[step] = len(index)
+                stack[step] = None
+            for target in targets:
+                if target not in index:
+                    walk.append((target, iter(ahead.get(target, ()))))
+                    break
+                if target in stack:
+                    low[step] = min(low[step], index[target])
+            else:
+                walk.pop()
+                if walk:
+                    low[walk[-1][0]] = min(low[walk[-1][0]], low[step])
+                if low[step] == index[step]:
+                    part: set[int] = set()
+                    while step not in part:
+                        part.add(stack.popitem()[0])
+                    if len(part) > 1 or step in ahead.get(step, ()):
+                        parts.append(frozenset(part))
+    return sorted(parts, key=min)
 
 
 def _reach(edges: list[Edge], steps: frozenset[int], start: int) -> set[int]:
     """Return the steps that can be reached from one along at least one edge, without leaving some steps."""
-    ahead: dict[int, list[int]] = {}
-    for edge in edges:
-        if edge.source in steps and edge.target in steps:
-            ahead.setdefault(edge.source, []).append(edge.target)
+    ahead = _ahead(edges, steps)
     seen: set[int] = set()
-    todo: list[Any] = [start]
+    todo = [start]
     while todo:
         for target in ahead.get(todo.pop(), ()):
             if target not in seen:
                 seen.add(target)
                 todo.append(target)
     return seen
+
+
+def _ahead(edges: Iterable[Edge], steps: frozenset[int]) -> dict[int, list[int]]:
+    ahead: dict[int, list[int]] = {}
+    for edge in edges:
+        if edge.source in steps and edge.target in steps:
+            ahead.setdefault(edge.source, []).append(edge.target)
+    return ahead

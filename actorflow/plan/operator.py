@@ -98,6 +98,10 @@ class RequestInfo(Protocol):
         """Return the deadline in seconds of the event loop's clock."""
 
     @property
+    def item(self) -> Any:
+        """Return what the request was begun with, in streams with synchronous loops; None where many items are sent."""
+
+    @property
     def attributes(self) -> Mapping[str, Any]:
         """Return what the caller sent along with the item."""
 

@@ -14,7 +14,7 @@ from actorflow.limits import is_count
 
 class _Unset:
     def __repr__(self) -> str:
-        return "(the initial value)"
+        return "(not given)"
 
 
 UNSET: Final[Any] = _Unset()
@@ -25,8 +25,9 @@ class Rounds:
     """How a loop goes round in synchronous rounds: nothing begins a round before all of the last one is done.
 
     In each round the votes that operators cast with `self.vote(…)`, and those that `vote` makes of items, are folded:
-    `fold(value, vote)`, from `initial`. At the end of the round `update(state, value)` makes the new state of the loop
-    of the old one and of what was folded (by default that is the new state). Every operator in the loop reads it as
+    `fold(value, vote)`, from `initial`, or from the first vote where that is not given. At the end of the round
+    `update(state, value)` makes the new state of the loop of the old one and of what was folded (by default that is the
+    new state; without any vote and `initial` the old one stays). Every operator in the loop reads it as
     `self.loop_state`, and must not change it; before the first round it is `state`, by default what `initial` is.
 
     The loop ends when `until(state)` is true, after `rounds_max` rounds, or when nothing comes back.
@@ -35,24 +36,26 @@ class Rounds:
     order, since votes come in any.   initial, state: a value, or a function that makes one.
 
     What depends on the request is a function that takes it: `rounds_max(request)`, `state(request)`,
-    `initial(request)`, `until(state, request)`; `request.attributes` are what the caller sent along.
+    `initial(request)`, `until(state, request)`. `request.item` is what the caller sent (None where many items were),
+    `request.attributes` what it sent along.
     """
 
     until: Callable[..., Any] | None = None
     rounds_max: int | Callable[[Any], int] | None = None
     fold: Callable[[Any, Any], Any] | None = None
-    initial: Any = None
+    initial: Any = UNSET
     state: Any = UNSET
     update: Callable[[Any, Any], Any] | None = None
     vote: Callable[[Any], Any] | None = None
 
     def begin_value(self, request: Any) -> Any:
-        """Return what the votes of a round are folded from."""
-        return _made(self.initial, request)
+        """Return what the votes of a round are folded from; UNSET where that is the first of them."""
+        return UNSET if self.initial is UNSET else _made(self.initial, request)
 
     def begin_state(self, request: Any) -> Any:
         """Return the state of the loop before its first round."""
-        return self.begin_value(request) if self.state is UNSET else _made(self.state, request)
+        state = self.initial if self.state is UNSET else self.state
+        return None if state is UNSET else _made(state, request)
 
     def last_round(self, request: Any) -> int | None:
         """Return after how many rounds the loop ends; None when that is not limited. Raises: ValueError."""
@@ -61,7 +64,9 @@ class Rounds:
             return limit
         count = limit(request)
         if not is_count(count):
-            raise ValueError(f"rounds_max(request) gave {summary(count)}, but a loop goes round at least once")
+            raise ValueError(
+                f"rounds_max(request) gave {summary(count)}, but it is a whole number of rounds, at least 1"
+            )
         return count
 
     def is_over(self, state: Any, request: Any) -> bool:

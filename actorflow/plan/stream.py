@@ -310,6 +310,7 @@ class Stream(Generic[Q, T]):
         """
         if to is not None:
             self._check_same_stream(to)
+        _check_rounds(rounds)
         step = self._plan.add(Feedback, name or "feedback", when=when, trips_max=trips_max, rounds=rounds)
         self._connect(step)
         target = self._step if to is None else to._step
@@ -323,7 +324,7 @@ class Stream(Generic[Q, T]):
         until: Callable[..., Any] | None = None,
         rounds_max: int | Callable[[Any], int] | None = None,
         fold: Callable[[Any, Any], Any] | None = None,
-        initial: Any = None,
+        initial: Any = UNSET,
         state: Any = UNSET,
         update: Callable[[Any, Any], Any] | None = None,
         vote: Callable[[Any], Any] | None = None,
@@ -334,9 +335,9 @@ class Stream(Generic[Q, T]):
         What comes out of the last round goes on. Folds within the body are folds over one round. `until`, `rounds_max`,
         `fold`, `initial`, `state`, `update` and `vote` are those of `Rounds`; `.loop_end` is the point of the end.
         """
-        head = self._then(Merge, name or "iterate")
-        made = self._body_of(body, head)
-        return made.feedback(head, rounds=_rounds(until, rounds_max, fold, initial, state, update, vote))
+        head = self._then(Merge, f"{name or 'iterate'}_head")
+        rounds = _rounds(until, rounds_max, fold, initial, state, update, vote)
+        return self._body_of(body, head).feedback(head, rounds=rounds, name=name or "iterate")
 
     def replay(
         self,
@@ -345,7 +346,7 @@ class Stream(Generic[Q, T]):
         fold: Callable[[Any, Any], Any],
         until: Callable[..., Any] | None = None,
         rounds_max: int | Callable[[Any], int] | None = None,
-        initial: Any = None,
+        initial: Any = UNSET,
         state: Any = UNSET,
         update: Callable[[Any, Any], Any] | None = None,
         name: str | None = None,
@@ -380,6 +381,7 @@ class Stream(Generic[Q, T]):
         into the body smallest first, up to `ahead` at a time, so that less is done twice (shortest paths).   rounds:
         changes go round together instead, in synchronous rounds (`Rounds()` asks for nothing else).
         """
+        _check_rounds(rounds)
         step = self._connect(
             self._plan.add(Delta, name or "delta", combine=combine, priority=priority, ahead=ahead, rounds=rounds)
         )._step
@@ -399,6 +401,10 @@ class Stream(Generic[Q, T]):
         return self._then(WithLoopState, name or "loop_state")
 
     def _body_of(self, body: Callable[[Stream[Q, Any]], Stream[Q, Any]], head: Stream[Q, Any]) -> Stream[Q, Any]:
+        if isinstance(body, type) or not callable(body):
+            raise TypeError(
+                f"the body of a loop is a function of a point, such as lambda items: items.then({_name(body)})"
+            )
         made: Any = body(head)
         if not isinstance(made, Stream):
             raise TypeError(f"the body of a loop takes a point of the stream and returns one, not {made!r}")
@@ -518,6 +524,15 @@ def _rounds(
     vote: Callable[[Any], Any] | None,
 ) -> Rounds:
     return Rounds(until=until, rounds_max=rounds_max, fold=fold, initial=initial, state=state, update=update, vote=vote)
+
+
+def _check_rounds(rounds: Any) -> None:
+    if rounds is not None and not isinstance(rounds, Rounds):
+        raise TypeError(f"rounds= takes Rounds(…), with its brackets, or None, not {rounds!r}")
+
+
+def _name(thing: Any) -> str:
+    return getattr(thing, "__name__", None) or repr(thing)
 
 
 def field_getter(field: str) -> Callable[[Any], Any]:

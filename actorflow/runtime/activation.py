@@ -292,6 +292,8 @@ class Activation:
             )
 
     def scratch(self) -> dict[Any, Any]:
+        if self.request is None:
+            raise TypeError("start() works for no request that notes could belong to")
         notes = self.request.more().own("scratch")
         mine: dict[Any, Any] | None = notes.get(self.replica)
         if mine is None:

@@ -11,7 +11,7 @@ from actorflow.core.ordering import Ordered
 from actorflow.envelope import Context, Frame, common_frames
 from actorflow.errors import summary
 from actorflow.plan.topology import Delta
-from actorflow.runtime.gate import Delivery, Gate, Round, Turn, too_many_rounds
+from actorflow.runtime.gate import Delivery, Gate, Round, Turn
 from actorflow.runtime.replica import FAILURES, IDLE, WAITING
 from actorflow.runtime.request import UNSET, Request
 from actorflow.runtime.turns import CROWD
@@ -79,7 +79,7 @@ class Improving(Turn):
         if run is None:
             return
         own: _Best = run.own
-        before = len(own.waiting)
+        before, known = len(own.waiting), len(own.best)
         ahead = iter(items)
         while True:
             try:
@@ -90,8 +90,8 @@ class Improving(Turn):
                 self.failed(None, request, context, failed, error if _is_pair(failed) else _no_pair(failed))
                 if request.state:
                     break
+        self.gate.grow(request, run, len(own.best) - known)
         if self._synchronous:
-            run.size = len(own.waiting)
             return
         if request.state and request not in self._waiting:
             request.counts[self.region] -= before
@@ -175,17 +175,13 @@ class Improving(Turn):
                 host.enqueue_bulk(self)
 
     def _send_round(self, request: Request, run: Round, own: _Best) -> None:
-        rounds_max = self.stream.host.limits.rounds
         try:
             pairs = self._next(own)
         except FAILURES as error:
             request.fail(self.error_of(None, request, "the order of priorities", error))
             return
         run.round += 1
-        if run.round > rounds_max:
-            request.fail(too_many_rounds(self, request, rounds_max))
-        else:
-            self.back(request, own.context, pairs)
+        self.back(request, own.context, pairs)
         request.release(self.region, len(pairs))
 
     def _next(self, own: _Best) -> list[Any]:
@@ -210,6 +206,9 @@ class Improving(Turn):
     def has_more(self, run: Round) -> bool:
         own: _Best = run.own
         return self._synchronous and bool(own.waiting)
+
+    def waiting(self, run: Round) -> int:
+        return len(run.own.waiting) if self._synchronous else 0
 
     def again(self, run: Round) -> list[Delivery]:
         own: _Best = run.own

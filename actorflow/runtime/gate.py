@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from actorflow.envelope import Context
 from actorflow.errors import ItemBudgetError, RoundLimitError
 from actorflow.plan.loops import Loop
-from actorflow.plan.rounds import LoopEnd, Rounds
+from actorflow.plan.rounds import UNSET, LoopEnd, Rounds
 from actorflow.plan.topology import Delta, Step
 from actorflow.runtime.replica import FAILURES, SLICE_S, WAITING
 from actorflow.runtime.request import Request
@@ -30,7 +30,7 @@ class Round:
 
     round: the one that is under way, -1 while what the first one works on is gathered.
     state: what the last one amounted to.   value: what the votes of this one do.
-    kept: what has come back, `(node, context, items)`.   size: how many items that is.
+    kept: what has come back, `(node, context, items)`.   size: how many items are kept in all.
     own: what the node that keeps items of its own has (a replay, a delta).   last: the number of rounds at the most.
     """
 
@@ -134,7 +134,7 @@ class Gate:
             return
         assert self.rounds.fold is not None
         try:
-            run.value = self.rounds.fold(run.value, value)
+            run.value = value if run.value is UNSET else self.rounds.fold(run.value, value)
         except FAILURES as error:
             request.fail(self.node.error_of(None, request, value, error))
 
@@ -148,12 +148,16 @@ class Gate:
             kept[-1][2].extend(items)
         else:
             kept.append((node, context, items))
-        run.size += len(items)
+        self.grow(request, run, len(items))
+
+    def grow(self, request: Request, run: Round, count: int) -> None:
+        """Count what is kept, which is no item of the request while it is, and hold it to the same limit."""
+        run.size += count
         limit = self.stream.host.limits.items_per_request
         if run.size > limit:
             request.fail(
                 ItemBudgetError(
-                    f"{self.stream.name}/{self.node.name} keeps {run.size} items for the next round (limit {limit}); "
+                    f"{self.stream.name}/{self.node.name} keeps {run.size} items for its rounds (limit {limit}); "
                     "send less round, or raise Limits(items_per_request=…)",
                     stream=self.stream.name,
                     operator=self.node.name,
@@ -189,10 +193,11 @@ class Gate:
         rounds, stream = self.rounds, self.stream
         try:
             if counts := self._synchronous and run.round >= 0:
+                value = None if run.value is UNSET else run.value
                 if rounds.update is not None:
-                    run.state = rounds.update(run.state, run.value)
-                elif rounds.fold is not None:
-                    run.state = run.value
+                    run.state = rounds.update(run.state, value)
+                elif rounds.fold is not None and run.value is not UNSET:
+                    run.state = value
                 run.value = rounds.begin_value(request)
             over = counts and rounds.is_over(run.state, request)
         except FAILURES as error:
@@ -222,7 +227,8 @@ class Gate:
         except FAILURES as error:
             request.fail(self.node.error_of(None, request, f"the beginning of round {run.round}", error))
             return []
-        run.kept, run.size = [], 0
+        if run.kept:
+            run.kept, run.size = [], 0
         return deliveries
 
 
@@ -315,6 +321,10 @@ class Turn(Node):
     def has_more(self, run: Round) -> bool:
         """Return whether there is something to go round again."""
         raise NotImplementedError
+
+    def waiting(self, run: Round) -> int:
+        """Return how many items wait here for the next round, and are no items of the request meanwhile."""
+        return sum(len(items) for node, _, items in run.kept if node is self)
 
     def again(self, run: Round) -> list[Delivery]:
         """Return what goes round again."""

@@ -414,6 +414,8 @@ class Host:
             self.began = self.clock()
         counts[region] += 1  # nothing can complete before all of it is in
         try:
+            if wiring.keeps_item and items:
+                request.more().item = items[0]
             for node in wiring.always:
                 node.begin(request)
             for source in wiring.sources:

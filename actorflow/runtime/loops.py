@@ -51,7 +51,8 @@ class RunningLoop:
             run = self.gate.run_of(request)
             if run is None:
                 return None
-            return LoopReport(self.loop.name, items + run.size, max(run.round, 0), run.state)
+            items += sum(member.waiting(run) for member in self.gate.members)
+            return LoopReport(self.loop.name, items, max(run.round, 0), run.state)
         trips = request.details.trips.get(self.loop.number, 0) if request.details is not None else 0
         return LoopReport(self.loop.name, items, None if self.slot is None else trips) if items else None
 

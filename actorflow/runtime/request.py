@@ -43,7 +43,8 @@ _NOTHING: dict[Any, Any] = {}
 class Details:
     """What only some requests have.
 
-    attributes: what the caller sent along.   idle_since_s: set for streamed items or replies, whose deadline is idle.
+    attributes: what the caller sent along.   item: what it sent, where loops may ask for it.
+    idle_since_s: set for streamed items or replies, whose deadline is idle.
     folds: state by node number.   frames: return frames not yet passed.   activations: those suspended in `await`.
     children: open child requests.   actors: live actors by number.   timers: handles of timers not yet due.
     parked: replicas that hold back a generator of this request, with the items that wait behind it.
@@ -62,6 +63,7 @@ class Details:
         "frames",
         "idle_since_s",
         "input",
+        "item",
         "open_children",
         "parked",
         "releases",
@@ -74,6 +76,7 @@ class Details:
     def __init__(self) -> None:
         self.attributes: Mapping[str, Any] = _NO_ATTRIBUTES
         self.idle_since_s: float | None = None
+        self.item: Any = None
         self.input: Hold | None = None  # of a request whose items are still coming
         self.open_children = 0  # in the whole tree below a root
         # all share one empty table until they have something in them (see `own`): a table each would be half a kilobyte
@@ -167,6 +170,11 @@ class Request(msgspec.Struct, eq=False):
         return self.deadline_given_s
 
     @property
+    def item(self) -> Any:
+        """Return what the request was begun with, where its loops may ask for it; None where many items are sent."""
+        return self.details.item if self.details is not None else None
+
+    @property
     def attributes(self) -> Mapping[str, Any]:
         """Return what the caller sent along; child requests see their root's."""
         details = self.root.details
@@ -196,7 +204,7 @@ class Request(msgspec.Struct, eq=False):
 
     def report(self, began_s: float) -> RequestReport:
         """Return how far the request is, for whoever has waited since `began_s`."""
-        return RequestReport(self.outstanding(), self.host.now_s() - began_s, tuple(self.loops()))
+        return RequestReport(self.outstanding(), self.host.now_s() - began_s, tuple(self.loops()), self.id)
 
     def settle(self) -> None:
         """Act on a count that has come to zero: deliver ends of input, or complete."""
@@ -370,10 +378,11 @@ class Request(msgspec.Struct, eq=False):
 
     def expire(self) -> None:
         """End because the deadline has passed."""
+        where = "".join(f"; {loop}" for loop in self.loops())
         self.fail(
             DeadlineExceededError(
                 f"request {self.id} of stream {self.stream.name} did not end within {self.timeout_s:g} s; "
-                f"{self.outstanding()} items or holds were not finished",
+                f"{self.outstanding()} items or holds were not finished{where}",
                 stream=self.stream.name,
             )
         )

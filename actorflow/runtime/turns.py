@@ -107,10 +107,12 @@ class Feeding(Turn):
 
     def _counted(self, request: Request, context: Context | None) -> Context | None:
         """Return the context of the next trip."""
-        if context is self._seen:
-            return self._next
         slot = self._slot
         assert slot is not None
+        if context is self._seen:
+            assert self._next is not None
+            self._note_trips(request, self._next.rounds[slot])
+            return self._next
         rounds = context.rounds if context is not None else ()
         padded = (*rounds, *(0,) * (slot + 1 - len(rounds)))
         count = padded[slot] + 1
@@ -121,10 +123,13 @@ class Feeding(Turn):
         following = Context(frames, None, (*padded[:slot], count))
         if frames is None:  # a return stack would be kept alive
             self._seen, self._next = context, following
+        self._note_trips(request, count)
+        return following
+
+    def _note_trips(self, request: Request, count: int) -> None:
         trips = request.more().own("trips")
         if count > trips.get(self._loop, 0):
             trips[self._loop] = count
-        return following
 
 
 class QueuedFeeding(Feeding):
@@ -247,8 +252,22 @@ class Replaying(Turn):
         if run is None:
             return
         run.own.append((context, items))
-        run.size += len(items)
-        self.back(request, context, [codec.copy_if_mutable(item) for item in items])
+        self.gate.grow(request, run, len(items))
+        if not request.state:
+            self._send_copies(request, context, items)
+
+    def _send_copies(self, request: Request, context: Context | None, items: list[Any]) -> None:
+        """Send copies into the body, which may change them: the same items are needed in the next round."""
+        copies = []
+        for item in items:
+            try:
+                copies.append(codec.copy_if_mutable(item))
+            except FAILURES as error:
+                self.failed(None, request, context, item, error)
+                if request.state:
+                    return
+        if copies:
+            self.back(request, context, copies)
 
     def prepare(self, run: Round) -> None:
         run.own = []
@@ -263,7 +282,7 @@ class Replaying(Turn):
         return True
 
     def again(self, run: Round) -> list[Delivery]:
-        return [(self.back, context, [codec.copy_if_mutable(item) for item in items]) for context, items in run.own]
+        return [(self._send_copies, context, items) for context, items in run.own]
 
     def leave(self, run: Round) -> list[Delivery]:
         # the state is made of all items, and passes on what their return stacks have in common, as a fold does

@@ -270,6 +270,7 @@ class Wiring:
         self.direct: Replica | None = None
         self.always: list[Folding | Gate] = []
         self._join_loops()
+        self.keeps_item = any(loop.loop.synchronous for loop in self.loops)  # what rounds declare may depend on it
         self.sources = [self.nodes[step.number] for step in topology.steps if isinstance(step, Source)]
         first = getattr(self.enter, "__self__", None)
         simple = host.inline and not self.watched and not self.sources and self.replies == "one"

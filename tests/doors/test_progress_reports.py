@@ -54,7 +54,7 @@ async def test_a_client_is_told_the_round_the_items_and_the_value_of_a_loop(clie
 
     loops = [report.loops[0] for report in reports]
     assert len(loops) >= 2
-    assert all(loop.loop == "feedback" and loop.items >= 1 for loop in loops)
+    assert all(loop.loop == "iterate" and loop.items >= 1 for loop in loops)
     rounds = [loop.round or 0 for loop in loops]
     assert rounds == sorted(rounds)
     assert rounds[-1] > rounds[0] > 0
@@ -89,11 +89,11 @@ async def test_http_tells_the_loops_of_a_request_and_metrics_those_of_a_host() -
             kind, text = answer.content_type, await answer.text()
 
     (loop,) = told["loops"]
-    assert loop["loop"] == "feedback"
+    assert loop["loop"] == "iterate"
     assert loop["round"] > 0
     assert 0 < loop["value"] < 1
     assert kind == "text/plain"
-    where = '{loop="feedback",stream="converge"}'
+    where = '{loop="iterate",stream="converge"}'
     metrics = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     assert float(metrics['actorflow_requests_in_flight{stream="converge"}']) == 1
     assert float(metrics[f"actorflow_loop_requests{where}"]) == 1
@@ -105,7 +105,10 @@ async def test_http_tells_the_loops_of_a_request_and_metrics_those_of_a_host() -
 def test_a_report_reads_as_one_line() -> None:
     loop = LoopReport("ranks", 1_200, 7, 0.000123456789)
 
-    assert str(RequestReport(1_300, 1.0, (loop,))) == "ranks: round 7, 1,200 items in the loop, value 0.000123457"
+    assert (
+        str(RequestReport(1_300, 1.0, (loop,), "host-1.2"))
+        == "ranks: round 7, 1,200 items in the loop, value 0.000123457"
+    )
     assert str(RequestReport(1_300, 1.0)) == "1,300 items under way"
     assert reports_from_wire([loop.to_wire(), 3, {"loop": "x"}]) == (loop,)
 

@@ -90,7 +90,7 @@ def test_what_flows_in_from_the_side_is_not_in_the_loop() -> None:
     ((_, inside),) = names(entry)
 
     assert "side" not in inside
-    assert {"join", "body", "feedback"} <= set(inside)
+    assert {"join", "body", "iterate"} <= set(inside)
 
 
 @settings(deadline=None)
@@ -174,9 +174,9 @@ def test_a_cycle_by_into_is_still_refused() -> None:
         (lambda s: s.replay(lambda p: p, fold=max), "a replay ends by until= or rounds_max="),
         (lambda s: s.iterate(lambda p: p, until=bool), "until= looks at the state, which never changes"),
         (lambda s: s.iterate(lambda p: p, vote=bool), "vote= makes votes of items, so declare with fold="),
-        (lambda s: s.iterate(lambda p: p, rounds_max=0), "rounds_max=0, but a loop goes round at least once"),
+        (lambda s: s.iterate(lambda p: p, rounds_max=0), "rounds_max=0, but it is a whole number of rounds"),
         (lambda s: s.iterate(lambda p: p, fold=3), "fold=3, but it is a function"),
-        (lambda s: s.map(str).feedback(when=bool, trips_max=0), "an item may go round at least once"),
+        (lambda s: s.map(str).feedback(when=bool, trips_max=0), "trips_max=0, but it is a whole number of trips"),
         (lambda s: s.then(Ends).feedback(when=bool, trips_max=5), "trips_max is for loops without rounds"),
         (lambda s: s.delta(lambda p: p, ahead=0), "at least one pair goes round at a time"),
         (lambda s: s.delta(lambda p: p, priority=1), "priority=1, but it is a function"),

@@ -517,7 +517,7 @@ def test_rounds_are_limited_by_the_host(play: Play) -> None:
     app = App("loops", limits=Limits(rounds=20))
     app.stream("rounds", int, int).iterate(lambda items: items.map(lambda n: n))
 
-    with pytest.raises(RoundLimitError, match=r"rounds/feedback: .* has not converged after 20 rounds"):
+    with pytest.raises(RoundLimitError, match=r"rounds/iterate: .* has not converged after 20 rounds"):
         play(app, ask("rounds", 1))
 
 
