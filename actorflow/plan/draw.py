@@ -80,11 +80,13 @@ def to_svg(topology: Topology) -> str:
         f"role='img' aria-label='stream {_text(topology.stream)}'>",
         f"<title>stream {_text(topology.stream)}</title>",
         "<defs><marker id='arrow' viewBox='0 0 8 8' refX='7' refY='4' markerWidth='8' markerHeight='8' "
-        "orient='auto'><path d='M0 0 L8 4 L0 8 z' fill='#64748b'/></marker></defs>",
+        "orient='auto'><path d='M0 0 L8 4 L0 8 z' fill='#64748b'/></marker>"
+        "<marker id='back' viewBox='0 0 8 8' refX='7' refY='4' markerWidth='8' markerHeight='8' "
+        "orient='auto'><path d='M0 0 L8 4 L0 8 z' fill='#be123c'/></marker></defs>",
         f"<rect width='{width}' height='{height}' fill='#ffffff'/>",
     ]
     parts += [_svg_edge(edge, places) for edge in topology.edges if not edge.back]
-    parts += [_svg_back(edge, places, height - MARGIN // 2 - lane * LANE) for lane, edge in enumerate(back)]
+    parts += [_svg_back(edge, places, height - MARGIN // 2 - lane * LANE, lane) for lane, edge in enumerate(back)]
     parts += [_svg_box(step, *places[step.number]) for step in topology.steps]
     return "\n".join([*parts, "</svg>", ""])
 
@@ -203,15 +205,23 @@ def _svg_edge(edge: Edge, places: dict[int, tuple[int, int]]) -> str:
     return path
 
 
-def _svg_back(edge: Edge, places: dict[int, tuple[int, int]], y: int) -> str:
-    """Return a feedback edge: dashed, from the bottom of one box along a lane below to the bottom of the other."""
-    x1, y1 = places[edge.source][0] + BOX_WIDTH * 2 // 3, places[edge.source][1] + BOX_HEIGHT
-    x2, y2 = places[edge.target][0] + BOX_WIDTH // 3, places[edge.target][1] + BOX_HEIGHT
+def _svg_back(edge: Edge, places: dict[int, tuple[int, int]], y: int, lane: int) -> str:
+    """Return a feedback edge: dashed, down through the gap behind one box, along a lane below all, and up to the other.
+
+    Gaps have no boxes in them; each lane has its own place in a gap, so that edges are told apart.
+    """
+    shift = 10 + 6 * (lane % 6)
+    x1, y1 = places[edge.source][0] + BOX_WIDTH, places[edge.source][1] + BOX_HEIGHT * 3 // 4
+    x2, y2 = places[edge.target][0], places[edge.target][1] + BOX_HEIGHT * 3 // 4
+    down, up = x1 + shift, x2 - shift
     name = " ".join(filter(None, (edge.output, edge.input)))
+    path = (
+        f"<path d='M{x1} {y1} H{down - 6} Q{down} {y1} {down} {y1 + 6} V{y - 6} Q{down} {y} {down - 6} {y} H{up + 6} "
+        f"Q{up} {y} {up} {y - 6} V{y2 + 6} Q{up} {y2} {up + 6} {y2} H{x2}' fill='none' "
+        "stroke='#be123c' stroke-width='1.5' stroke-dasharray='6 3' marker-end='url(#back)'/>"
+    )
     return (
-        f"<path d='M{x1} {y1} V{y - 8} Q{x1} {y} {x1 - 8} {y} H{x2 + 8} Q{x2} {y} {x2} {y - 8} V{y2}' fill='none' "
-        "stroke='#be123c' stroke-width='1.5' stroke-dasharray='6 3' marker-end='url(#arrow)'/>"
-        f"<text x='{(x1 + x2) // 2}' y='{y - 4}' text-anchor='middle' font-size='11' fill='#be123c' {FONT}>"
+        f"{path}<text x='{(down + up) // 2}' y='{y - 3}' text-anchor='middle' font-size='11' fill='#be123c' {FONT}>"
         f"{_text(name)}</text>"
     )
 

@@ -764,3 +764,247 @@ def test_a_reply_out_of_a_loop_passes_the_operators_before_it_on_its_way_back(pl
 
     told = play(app, ask("back", 5))
     assert told == ("whole", 5, 6 if loop == "feedback" else 8)
+
+
+# -- what must not be lost, told twice, or blamed on others
+
+
+@pytest.mark.parametrize("how", ["operator", "delta", "rounds"])
+def test_priorities_that_cannot_be_compared_fail_their_request_and_no_other(play: Play, how: str) -> None:
+    class Note(Operator):
+        def process(self, pair: Any) -> Any:
+            return pair
+
+    app = App("loops", limits=Limits(timeout_s=5.0))
+    entry = app.stream("order", list, int).flat_map(iter).map(tuple)
+    if how == "operator":
+        entry.then(Note, priority=lambda pair: (pair[0] % 2, pair[1])).count()
+    else:
+        entry.delta(
+            lambda changed: changed.filter(lambda pair: False),
+            combine=lambda old, new: new,
+            priority=lambda pair: (pair[0] % 2, pair[1]),
+            rounds=Rounds() if how == "rounds" else None,
+        ).count()
+
+    async def main(client: Client, host: Host) -> list[Any]:
+        bad = [(0, 1), (1, 2), (2, 3), (3, "x"), (5, 5), (7, "y")]
+        asked = [client.request("order", bad if n == 2 else [(k, k) for k in range(5)]) for n in range(5)]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    answers = play(app, main, strict=False)
+    assert isinstance(answers[2], TypeError)
+    assert [answer for n, answer in enumerate(answers) if n != 2] == [5, 5, 5, 5]
+
+
+def test_a_delta_of_many_keys_sends_each_change_round_once(play: Play) -> None:
+    app = App("loops", limits=Limits(timeout_s=600.0))
+    entry = app.stream("many", int, int).flat_map(lambda count: [(key, key) for key in range(count)])
+    made = entry.delta(lambda changed: changed.map(lambda pair: (pair[0] // 2, pair[1])))
+    made.map(lambda pair: pair[1]).fold(0, lambda total, value: total + value)
+
+    assert play(app, ask("many", 3_000), strict=False) == sum(range(3_000))
+
+
+def test_changes_in_rounds_go_round_by_priority(play: Play) -> None:
+    order: list[int] = []
+
+    class Note(Operator):
+        def process(self, pair: tuple[int, int]) -> None:
+            order.append(pair[0])
+
+    app = App("loops")
+    entry = app.stream("order", list, int).flat_map(iter).map(lambda n: (n, n))
+    entry.delta(lambda changed: changed.then(Note), rounds=Rounds(), priority=lambda pair: -pair[1]).count()
+
+    assert play(app, ask("order", [3, 9, 1])) == 3
+    assert order == [9, 3, 1]
+
+
+def test_a_body_may_change_what_a_replay_sends_it(play: Play) -> None:
+    app = App("loops")
+
+    def popped(item: list[int]) -> int:
+        return item.pop()
+
+    app.stream("pop", list, list).flat_map(iter).replay(
+        lambda items: items.map(popped), fold=lambda seen, n: [*seen, n], initial=[], rounds_max=3
+    )
+
+    assert play(app, ask("pop", [[1, 2]]), strict=False) == [2]
+
+
+def test_what_a_replay_or_a_delta_keeps_is_held_to_the_budget(play: Play) -> None:
+    app = App("loops", limits=Limits(items_per_request=500, items_ahead=50))
+    app.stream("replay", tuple, int).replay(lambda items: items, fold=max, rounds_max=2)
+    app.stream("delta", tuple, int).delta(lambda changed: changed.filter(lambda _: False)).count()
+
+    async def main(client: Client, host: Host) -> list[str]:
+        async def feed(stream: str) -> str:
+            try:
+                return str([reply async for reply in client.stream(stream, items=((n, n) for n in range(2_000)))])
+            except ItemBudgetError as error:
+                return str(error)
+
+        return [await feed("replay"), await feed("delta")]
+
+    for answer in play(app, main):
+        assert "items for its rounds (limit 500)" in answer
+
+
+def test_trips_are_told_of_every_request_and_a_loop_that_fed_back_has_committed(play: Play) -> None:
+    class Slow(Operator):
+        concurrency = 10
+        tells_round = True
+
+        async def process(self, left: int) -> None:
+            await asyncio.sleep(0.05)
+            if left == 3:
+                raise ValueError("three")
+            self.feedback(left - 1)
+
+    app = App("loops")
+    app.stream("trips", int, int).then(Slow, feedback=True).count()
+
+    async def main(client: Client, host: Host) -> Any:
+        asking = [asyncio.ensure_future(client.request("trips", 12)) for _ in range(2)]
+        await asyncio.sleep(0.33)
+        rounds = [request.loops()[0].round for request in host.requests.values()]
+        return rounds, await asyncio.gather(*asking, return_exceptions=True)
+
+    rounds, errors = play(app, main)
+    assert rounds[0] == rounds[1] > 0
+    assert [error.retryable for error in errors] == [False, False]
+
+
+def test_a_lone_trip_commits_too(play: Play) -> None:
+    class Bad(Operator):
+        def process(self, left: int) -> None:
+            if left == 0:
+                raise ValueError("zero")
+            self.feedback(left - 1)
+
+    app = App("loops")
+    app.stream("bad", int, int).then(Bad, feedback=True).count()
+
+    with pytest.raises(ValueError, match="zero") as caught:
+        play(app, ask("bad", 2))
+    assert caught.value.retryable is False  # type: ignore[attr-defined]
+
+
+def test_a_cancelled_request_cancels_an_async_end_of_round(play: Play) -> None:
+    seen: list[str] = []
+
+    class Waits(Operator):
+        def process(self, n: int) -> int:
+            return n
+
+        async def on_round_end(self, number: int) -> None:
+            try:
+                await asyncio.sleep(1_000.0)
+            except asyncio.CancelledError:
+                seen.append("cancelled")
+                raise
+
+    app = App("loops")
+    app.stream("waits", int, int).iterate(lambda items: items.then(Waits), rounds_max=2)
+
+    with pytest.raises(DeadlineExceededError, match=r"iterate: round 0, \d items in the loop"):
+        play(app, ask("waits", 1, timeout_s=2.0))
+    assert seen == ["cancelled"]
+
+
+def test_a_failed_vote_leaves_nothing_even_where_more_was_emitted(play: Play) -> None:
+    class Votes(Operator):
+        def process(self, n: int) -> int:
+            self.vote(n)
+            return n
+
+    def bad(value: Any, vote: Any) -> Any:
+        raise ValueError("no")
+
+    app = App("loops")
+    app.stream("votes", list, list).flat_map(iter).iterate(
+        lambda items: items.then(Votes).count(), rounds_max=2, fold=bad, initial=0
+    ).collect()
+
+    with pytest.raises(ValueError, match="no"):
+        play(app, ask("votes", [1, 2]))
+
+
+def test_the_first_vote_is_what_others_are_folded_into_unless_initial_is_given(play: Play) -> None:
+    class Votes(Operator):
+        def process(self, n: int) -> int:
+            self.vote(n)
+            return n + 1
+
+    app = App("loops")
+    app.stream("votes", list, list).flat_map(iter).iterate(
+        lambda items: items.then(Votes), fold=max, until=lambda most: most > 5
+    ).sort().collect()
+
+    assert play(app, ask("votes", [1, 3])) == [5, 7]
+
+
+def test_a_loop_may_be_as_long_as_its_item_says(play: Play) -> None:
+    app = App("loops")
+    app.stream("times", list, int).map(lambda pair: pair[0]).iterate(
+        lambda items: items.map(lambda n: n * 2), rounds_max=lambda request: request.item[1]
+    )
+
+    assert play(app, ask("times", [3, 4])) == 48
+    with pytest.raises(ValueError, match=r"rounds_max\(request\) gave 0"):
+        play(app, ask("times", [3, 0]))
+
+
+def test_a_join_in_an_inner_loop_begins_anew_with_the_outer_round(play: Play) -> None:
+    app = App("loops")
+    made = (
+        app.stream("join", list, list)
+        .flat_map(iter)
+        .iterate(
+            lambda outer: outer.iterate(
+                lambda items: items.join(items.map(lambda n: n), key=lambda n: 0).map(lambda pair: pair[0] + 1),
+                rounds_max=1,
+            ),
+            rounds_max=3,
+        )
+    )
+    made.collect()
+
+    assert play(app, ask("join", [1])) == [4]
+
+
+def test_an_async_generator_that_runs_again_feeds_back_once(play: Play) -> None:
+    """A replica that restarts runs what was suspended again: what had left it before must not leave it twice."""
+
+    class Slow(Operator):
+        concurrency = 5
+        escalate = (KeyError,)
+        on_error = "set_aside"
+
+        async def process(self, item: Any) -> Any:
+            if item == "bad":
+                raise KeyError("restart")
+            if item != "start":
+                yield ("got", item)
+                return
+            for part in range(3):
+                self.feedback(part)
+                yield ("said", part)
+            await asyncio.sleep(1.0)
+            yield ("end", 3)
+
+    app = App("loops", limits=Limits(batch_items=1))
+    app.stream("slow", str, list).then(Slow, feedback=True).collect()
+
+    async def main(client: Client, host: Host) -> Any:
+        asking = asyncio.ensure_future(client.request("slow", "start"))
+        await asyncio.sleep(0.5)
+        await client.request("slow", "bad")
+        return await asking
+
+    told = play(app, main)
+    assert sorted(map(tuple, told)) == [
+        ("end", 3), ("got", 0), ("got", 1), ("got", 2), ("said", 0), ("said", 1), ("said", 2),
+    ]  # fmt: skip
