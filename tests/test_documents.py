@@ -18,6 +18,7 @@ EXAMPLES = {
     "actors": "the token ends at link 45",
     "wordcount": "11,772",
     "routes": "4,363",
+    "packages": "the ranks of all 4,546 packages settled after 12 rounds",
 }
 
 

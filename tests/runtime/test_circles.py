@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actorflow import App, CallCycleError, Operator, ReplayError
+from actorflow import ActivationError, App, CallCycleError, Operator, ReplayError
 
 SEEDS = pytest.mark.parametrize("seed", range(20))
 
@@ -400,3 +400,31 @@ def test_a_rerun_that_asks_something_else_is_refused(play):
     assert old == "inner"
     assert isinstance(young, ReplayError)
     assert len(runs) == 2
+
+
+def test_a_circle_among_thousands_is_found_long_before_the_deadline_and_named_in_short(play):
+    class Halves(Operator):
+        concurrency = 600
+
+        async def process(self, count: int) -> int:
+            if count < 2:
+                return 1
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self.call("halves", part)) for part in (count // 2, count - count // 2)]
+            return sum(task.result() for task in tasks)
+
+    app = App("many")
+    app.stream("halves", int, int).then(Halves)
+
+    async def main(client, host):
+        assert await client.request("halves", 200) == 200
+        with pytest.raises(ActivationError) as caught:
+            await client.request("halves", 2_000, timeout_s=1_000.0)
+        found: BaseException | None = caught.value
+        while found is not None and not isinstance(found, CallCycleError):  # through groups of tasks, level by level
+            found = found.exceptions[0] if isinstance(found, BaseExceptionGroup) else found.__cause__
+        assert isinstance(found, CallCycleError)
+        assert len(str(found)) < 3_000
+        assert asyncio.get_running_loop().time() < 500
+
+    play(app, main, strict=False)
