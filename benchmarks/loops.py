@@ -41,6 +41,7 @@ def components(options: Options) -> Report:
             "frontier loop": lambda: plain.components(graph),
             "process": lambda: ours.components(graph, edges, ours.Spread),
             "process_batch": lambda: ours.components(graph, edges, ours.SpreadBatch),
+            "process, as they come": lambda: ours.components(graph, edges, ours.Spread, "-as-they-come"),
             "pathway": lambda: pathway.components(graph),
         },
         ratios={

@@ -6,7 +6,7 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actorflow.core.waits import find_circle
+from actorflow.core.waits import TooManyWaitersError, find_circle, find_circles
 
 Graph = dict[int, list[list[int]]]
 """Per waiter its needs, and per need its providers (at least one)."""
@@ -132,3 +132,29 @@ def test_a_long_chain_of_waiters_is_answered_in_linear_time() -> None:
 
 def test_a_need_that_nobody_can_meet_is_not_a_circle() -> None:
     assert find_circle("a", lambda _: [[]]) is None
+
+
+@settings(max_examples=250)
+@given(waits(6), st.sets(st.integers(0, 5)))
+def test_one_look_for_many_finds_what_a_look_for_each_does(graph: Graph, starts: set[int]) -> None:
+    found = find_circles(starts, graph.__getitem__)
+
+    each = {start: find_circle(start, graph.__getitem__) for start in starts}
+    assert found == {start: circle for start, circle in each.items() if circle is not None}
+
+
+@given(waits(6), st.integers(0, 5), st.integers(1, 8))
+def test_a_look_takes_in_no_more_waiters_than_it_was_told(graph: Graph, start: int, waiters_max: int) -> None:
+    asked: list[int] = []
+
+    def needs_of(waiter: int) -> list[list[int]]:
+        asked.append(waiter)
+        return graph[waiter]
+
+    try:
+        found = find_circle(start, needs_of, waiters_max=waiters_max)
+    except TooManyWaitersError:
+        assert len(asked) == waiters_max
+    else:
+        assert found == find_circle(start, graph.__getitem__)
+        assert len(asked) <= waiters_max

@@ -1008,3 +1008,37 @@ def test_an_async_generator_that_runs_again_feeds_back_once(play: Play) -> None:
     assert sorted(map(tuple, told)) == [
         ("end", 3), ("got", 0), ("got", 1), ("got", 2), ("said", 0), ("said", 1), ("said", 2),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("loop", ["feedback", "delta", "rounds", "iterate"])
+def test_a_dead_letter_can_be_replayed_into_a_loop(play: Play, loop: str) -> None:
+    failed: list[int] = []
+
+    class Once(Operator):
+        on_error = "set_aside"
+
+        def process(self, pair: tuple[int, int]) -> tuple[int, int] | None:
+            if pair[0] == 2 and not failed:
+                failed.append(2)
+                raise ValueError("once")
+            return (pair[0] + 1, 0) if pair[0] < 4 else None
+
+    app = App("loops")
+    pairs = app.stream("letters", int, list).map(lambda n: (n, n))
+    if loop == "feedback":
+        pairs.then(Once).feedback(when=lambda pair: True).collect()
+    elif loop == "iterate":
+        pairs.iterate(lambda items: items.then(Once)).collect()
+    else:
+        rounds = Rounds() if loop == "rounds" else None
+        pairs.delta(lambda changed: changed.then(Once), rounds=rounds).collect()
+
+    async def main(client: Client, host: Host) -> None:
+        failed.clear()
+        await client.request("letters", 1)
+        (letter,) = await client.dead_letters()
+        await client.replay(letter["number"])
+        await asyncio.sleep(1.0)
+        assert await client.dead_letters() in ([], [letter])
+
+    play(app, main)
