@@ -15,9 +15,9 @@ Loops. An edge may lead back. Most loops are one more way to reach what can be r
 come, the loop is over when the counts of its region are zero, and nothing here knows that there is a loop. In a
 *synchronous* loop items go round together: a *gate* gathers what is to go back, and lets it go when nothing of the
 round is left anywhere. A gate is an observer whose ends are the ends of rounds, so an edge back leads to the gate and
-no further: that is Naiad's order of timestamps (round r before r + 1) for those inside the loop, without a count per
-round. What a gate holds comes later than all that is under way inside the loop, and before the end of everything
-behind it: it is counted where only observers outside the loop can be reached.
+no further: that is the order of timestamps of Naiad and timely dataflow (round r before r + 1) for those inside the
+loop, without a count per round. What a gate holds comes later than all that is under way inside the loop, and before
+the end of everything behind it: it is counted where only observers outside the loop can be reached.
 
 Invariants
 1. A count is the number of items and holds at the region's locations on that host, as far as home knows.

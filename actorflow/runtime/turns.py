@@ -33,7 +33,7 @@ CROWD_LARGE = 16_384
 class Feeding(Turn):
     """Where a predicate sends items back, along an edge like any other."""
 
-    __slots__ = ("_items_max", "_loop", "_next", "_seen", "_slot", "_trips_max", "_when")
+    __slots__ = ("_loop", "_next", "_seen", "_slot", "_trips_max", "_when")
 
     def __init__(self, stream: Wiring, step: Feedback, loop: RunningLoop) -> None:
         super().__init__(stream, step, loop.gate)
@@ -42,7 +42,6 @@ class Feeding(Turn):
         self._slot = loop.slot
         limits = stream.host.limits
         self._trips_max = limits.rounds if step.trips_max is None else step.trips_max
-        self._items_max = limits.items_per_request
         self._seen: Any = self  # the context that came last, and the one that it became: most come many times
         self._next: Context | None = None
 
