@@ -112,11 +112,12 @@ def _loop(topology: Topology, loop: Loop, loops: tuple[Loop, ...]) -> Iterator[s
 def _hooks(place: str, kind: type) -> Iterator[str]:
     """Yield what is wrong with `on_round_end`, and which names of the library an operator takes for something else."""
     hook = getattr(kind, "on_round_end", None)
-    if hook is not None:
+    if callable(hook):
         if inspect.isgeneratorfunction(hook) or inspect.isasyncgenfunction(hook):
             yield f"{place}: {kind.__name__}.on_round_end is no generator: use self.emit(item)"
         try:
-            inspect.signature(hook).bind(None, None)
+            static = isinstance(inspect.getattr_static(kind, "on_round_end"), staticmethod)
+            inspect.signature(hook).bind(*(None,) * (1 if static else 2))
         except TypeError as error:
             yield f"{place}: {kind.__name__}.on_round_end must take (self, round): {error}"
     for base in kind.__mro__:
@@ -160,7 +161,7 @@ def _priority(place: str, step: Then) -> Iterator[str]:
         yield f"{place}: priority= needs a plain process(self, item)"
     elif inspect.isgeneratorfunction(process):
         yield f"{place}: priority= needs a process that is no generator: use self.emit"
-    if effects := sorted(_ORDER_MATTERS & names_used(kind)):
+    if effects := sorted(_ORDER_MATTERS & names_used(kind, besides=("start", "stop"))):
         yield (
             f"{place}: priority= changes the order in which items are processed, so {kind.__name__} may only emit and "
             f"feed back, and it calls {', '.join(effects)}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dis
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,7 +124,7 @@ def closing_feedbacks(topology: Topology, back: Iterable[Edge]) -> list[Feedback
 
 def watches_rounds(step: Step) -> bool:
     """Return whether a step is an operator that defines `on_round_end`."""
-    return isinstance(step, Then) and hasattr(step.operator, "on_round_end")
+    return isinstance(step, Then) and callable(getattr(step.operator, "on_round_end", None))
 
 
 def asks_round(step: Step) -> bool:
@@ -134,17 +134,23 @@ def asks_round(step: Step) -> bool:
     return bool(getattr(step.operator, "tells_round", False)) or bool({"round", "rounds"} & names_used(step.operator))
 
 
-def names_used(operator: type) -> frozenset[str]:
-    """Return the attributes of `self` that the methods of an operator class read, as far as its code shows them."""
+def names_used(operator: type, *, besides: Container[str] = ()) -> frozenset[str]:
+    """Return the attributes of `self` that the methods of an operator class read, as far as its code shows them.
+
+    besides: methods that are not looked at.
+    """
     found: set[str] = set()
     for kind in operator.__mro__:
         if kind is Operator or not issubclass(kind, Operator):
             continue
-        for value in vars(kind).values():
-            for function in (value, getattr(value, "__func__", None), getattr(value, "fget", None)):
-                code = getattr(function, "__code__", None)
-                if isinstance(code, types.CodeType) and code.co_argcount:
-                    found.update(_attributes_of(code.co_varnames[0], code))
+        for name, value in vars(kind).items():
+            if name in besides:
+                continue
+            function = value.fget if isinstance(value, property) else value
+            while isinstance(function, types.FunctionType):
+                if function.__code__.co_argcount:
+                    found.update(_attributes_of(function.__code__.co_varnames[0], function.__code__))
+                function = getattr(function, "__wrapped__", None)
     return frozenset(found)
 
 

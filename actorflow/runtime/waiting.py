@@ -63,7 +63,7 @@ class Circles:
     """Looks for circles among so many waiters that it is not done at once whenever a wait begins.
 
     A circle never dissolves by itself, so it may be found later: all waits that have begun meanwhile are looked at
-    together, and no more than a tenth of the time goes into it.
+    together, and as long as none is found no more than a tenth of the time goes into it.
     """
 
     __slots__ = ("_due", "_host", "_under_way")
@@ -81,26 +81,32 @@ class Circles:
             self._host.soon(self._look, None)
 
     def _look(self, _: None) -> None:
+        """Look at all waits that have begun and go on, and break one circle: who else is stuck is seen after that."""
         host = self._host
         began_s = host.clock()
-        due: dict[Activation, Request | Ask] = {
-            activation: awaited for activation, awaited in self._due if awaited in activation.waiting
-        }
+        due = [wait for wait in self._due if wait[1] in wait[0].waiting]
         self._due.clear()
         look = Look()
-        for activation, circle in find_circles(due, look.needs_of).items():
+
+        def needs_of(waiter: Any) -> list[list[Any]]:
+            # a wait of its own stands for the activation that began it: only this one can have closed a circle
+            return [[waiter[1]]] if waiter.__class__ is tuple else look.needs_of(waiter)
+
+        found: dict[Any, list[Any]] = find_circles(due, needs_of)
+        for wait, circle in found.items():
+            activation, awaited = wait
             error = activation.broken(circle)
             if error is not None:
-                due[activation].fail(error)
-            self._due.update({(each, awaited): None for each, awaited in due.items() if each is not activation})
-            break  # who else is stuck is seen when this has been broken
+                awaited.fail(error)
+            self._due.update(dict.fromkeys(other for other in due if other is not wait))
+            break
         spent_s = host.clock() - began_s
         if not self._due:
             self._under_way = False
-        elif spent_s > LOOK_AT_ONCE_S:
-            host.loop.call_later(LOOK_SHARE * spent_s, host.soon, self._look, None)
-        else:
+        elif found or spent_s <= LOOK_AT_ONCE_S:
             host.soon(self._look, None)
+        else:
+            host.loop.call_later(LOOK_SHARE * spent_s, host.soon, self._look, None)
 
 
 _NO_DETAILS = Details()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from typing import Any
 
@@ -281,3 +282,52 @@ def test_feedback_edges_are_drawn_as_such() -> None:
     assert [edge["feedback"] for edge in to_json(topology)["edges"]].count(True) == 1
     assert '-. "again" .->' in to_mermaid(topology)
     assert to_svg(topology).count("stroke-dasharray") == 1
+
+
+def test_names_are_those_of_self_and_not_of_other_things() -> None:
+    class Review(Operator):
+        @staticmethod
+        def rated(review: Any) -> Any:
+            return review.feedback
+
+        def process(self, review: Any) -> Any:
+            return review.feedback, review.call, [part.vote for part in review]
+
+        def start(self) -> None:
+            self.send("log", 1)
+
+    assert names_used(Review) == {"send"}
+    assert names_used(Review, besides=("start",)) == frozenset()
+
+
+def test_names_are_found_through_decorators_and_inner_functions() -> None:
+    def logged(function: Any) -> Any:
+        @functools.wraps(function)
+        def inner(self: Any, item: Any) -> Any:
+            return function(self, item)
+
+        return inner
+
+    class Decorated(Operator):
+        @logged
+        def process(self, item: Any) -> Any:
+            return [self.feedback(part) for part in (lambda: self.round, item)]
+
+    assert names_used(Decorated) == {"feedback", "round"}
+
+
+def test_a_name_of_the_library_is_not_for_something_else() -> None:
+    class Mine(Operator):
+        round = 3
+
+        def process(self, item: Any) -> Any:
+            return item
+
+    class Off(Ends):
+        on_round_end = None  # type: ignore[assignment]
+
+    app = App("a")
+    app.stream("mine").then(Mine)
+    app.stream("off").then(Off)
+
+    assert faults(app) == ["mine/Mine: Mine defines round, which every operator has: choose another name"]

@@ -428,3 +428,30 @@ def test_a_circle_among_thousands_is_found_long_before_the_deadline_and_named_in
         assert asyncio.get_running_loop().time() < 500
 
     play(app, main, strict=False)
+
+
+@pytest.mark.parametrize("crowd", [0, 400])
+def test_of_two_waits_that_begin_together_the_one_that_closes_a_circle_fails(play, crowd):
+    class Slow(Operator):
+        async def process(self, n: int) -> int:
+            await asyncio.sleep(0.001 if n else 0.5)
+            return n
+
+    class Inner(Operator):
+        async def process(self, n: int) -> Any:
+            if n == 1:
+                return "unreachable"
+            circle, fine = await asyncio.gather(self.call("inner", 1), self.call("slow", 8), return_exceptions=True)
+            return type(circle).__name__, fine
+
+    app = App("two")
+    app.stream("slow", int, int).then(Slow)
+    app.stream("inner", int, Any).then(Inner)
+
+    async def main(client, host):
+        others = [asyncio.ensure_future(client.request("slow", n)) for n in range(crowd)]
+        told = await client.request("inner", 0, timeout_s=100.0)
+        await asyncio.gather(*others)
+        return tuple(told)
+
+    assert play(app, main, strict=False) == ("CallCycleError", 8)
