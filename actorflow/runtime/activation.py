@@ -390,6 +390,8 @@ class Activation:
         error = self._circle(awaited)
         if error is not None:
             raise error
+        # what is only now being queued, or taken up, may close one in this very turn: looked at once more after it
+        self.host.circles.look_later(self, awaited)
 
     def reconsider(self, awaited: Request | Ask) -> None:
         """Look once more for a circle: what this activation waits for has just been queued behind others."""

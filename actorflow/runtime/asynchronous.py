@@ -302,6 +302,7 @@ class AsyncReplica(Replica):
     def run_again(self, again: Again) -> None:
         """Queue an activation that was rolled back, behind one item of another request."""
         self.again.append(again)
+        self._look_for_circle(again.request, again.context, ())
 
     # -- generators that wait for room
 
@@ -355,6 +356,8 @@ class AsyncReplica(Replica):
             lanes = [*self.rest, *self.quick, *([self.current] if self.current is not None else [])]
             queued = [(request, context) for request, context, _ in lanes]
             queued += [(request, each[0]) for request, queue in (self.bulk or {}).items() for each in queue]
+            queued += [(request, context) for request, context, _ in self.first]
+            queued += [(again.request, again.context) for again in self.again]
             for request, context in queued:
                 waiting[_waiter(request, context)] = waiting[request] = [self]
         for key, waits in self.key_waits.items():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
 
-from actorflow import ActivationError, App, CallCycleError, Operator, ReplayError
+from actorflow import ActivationError, App, CallCycleError, DeadlineExceededError, Operator, ReplayError
 
 SEEDS = pytest.mark.parametrize("seed", range(20))
 
@@ -455,3 +456,63 @@ def test_of_two_waits_that_begin_together_the_one_that_closes_a_circle_fails(pla
         return tuple(told)
 
     assert play(app, main, strict=False) == ("CallCycleError", 8)
+
+
+def test_an_activation_that_waits_to_run_again_can_be_part_of_the_next_circle(play):
+    """The first circle is broken by running an activation again, which then waits behind one that waits for it."""
+
+    def operator(number: int) -> type[Operator]:
+        class Calls(Operator):
+            async def process(self, path: list[int]) -> int:
+                await asyncio.sleep(0.0 if number == 1 else 0.02)
+                if path:
+                    await self.call(f"o{path[0]}", path[1:])
+                return number
+
+        return Calls
+
+    app = App("again")
+    for number in range(3):
+        app.stream(f"o{number}", list, int).then(operator(number))
+
+    async def main(client, host):
+        return await asyncio.gather(client.request("o0", [2, 1]), client.request("o1", [2, 0]))
+
+    assert play(app, main) == [0, 1]
+
+
+@pytest.mark.parametrize("seed", [7, 51])
+def test_of_random_requests_that_call_each_others_operators_none_waits_for_its_deadline(play, seed):
+    chance = random.Random(seed)
+    count = chance.randint(2, 5)
+
+    class Calls(Operator):
+        async def process(self, plan: Any) -> int:
+            delay_s, calls, together = plan
+            await asyncio.sleep(delay_s)
+            if together:
+                await asyncio.gather(*(self.call(f"o{k}", part) for k, part in calls), return_exceptions=True)
+            else:
+                for k, part in calls:
+                    await self.call(f"o{k}", part)
+            await asyncio.sleep(delay_s)
+            return 1
+
+    app = App("random")
+    for number in range(count):
+        app.stream(f"o{number}", list, int).then(Calls, concurrency=chance.choice([1, 1, 1, 2]))
+
+    def plan(depth: int, used: frozenset[int]) -> list[Any]:
+        free = [k for k in range(count) if k not in used] if depth else []
+        chosen = chance.sample(free, min(len(free), chance.randint(0, 2)))
+        calls = [[k, plan(depth - 1, used | {k})] for k in chosen]
+        return [chance.choice([0, 0.01, 0.02]), calls, chance.random() < 0.6]
+
+    plans = [(k, plan(3, frozenset({k}))) for k in (chance.randrange(count) for _ in range(8))]
+
+    async def main(client, host):
+        asked = (client.request(f"o{k}", each, timeout_s=50.0) for k, each in plans)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert not [answer for answer in answers if isinstance(answer, DeadlineExceededError)]
+
+    play(app, main, seed=seed, strict=False)
