@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 WAITERS_AT_ONCE = 256
 """Waiters that are looked at whenever a wait begins; where more are concerned, many waits share a look."""
 
-LOOK_AT_ONCE_S, LOOK_SHARE = 0.001, 10
+LOOK_AT_ONCE_S, LOOK_SHARE = 0.0001, 10
 """A look that takes longer is followed by a pause, so many times as long."""
 
 
@@ -101,12 +101,12 @@ class Circles:
             self._due.update(dict.fromkeys(other for other in due if other is not wait))
             break
         spent_s = host.clock() - began_s
-        if not self._due:
-            self._under_way = False
-        elif found or spent_s <= LOOK_AT_ONCE_S:
+        if spent_s > LOOK_AT_ONCE_S and not found:
+            host.loop.call_later(LOOK_SHARE * spent_s, host.soon, self._look, None)  # waits that begin meanwhile wait
+        elif self._due:
             host.soon(self._look, None)
         else:
-            host.loop.call_later(LOOK_SHARE * spent_s, host.soon, self._look, None)
+            self._under_way = False
 
 
 _NO_DETAILS = Details()
