@@ -74,15 +74,12 @@ def _nest(
         reached = {head: _reach(forward, part, head) - {head} for head in heads}
         first = {head for head in heads if not any(head in reached[other] for other in heads - {head})} or heads
         outer = [edge for edge in own if edge.target in first]
-        number = len(loops)
-        within: list[Loop] = []
         rest = [edge for edge in own if edge.target not in first]
-        place = len(loops)
-        loops.append(_loop(topology, number, outer, part, parent))
+        number = len(loops)
+        loops.append(_loop(topology, number, outer, part, parent))  # its place, before those within it
         outer += _nest(topology, forward, part, rest, number, loops)
-        within = loops[place + 1 :]
-        inner = frozenset[int]().union(*(loop.steps for loop in within))
-        loops[place] = _loop(topology, number, outer, part, parent, inner)
+        inner = frozenset[int]().union(*(loop.steps for loop in loops[number + 1 :]))
+        loops[number] = _loop(topology, number, outer, part, parent, inner)
         unused = [edge for edge in unused if edge not in own]
     return unused
 

@@ -73,8 +73,8 @@ class FeedingReplica(PlainReplica):
             quick = self.quick
             if len(quick) != 1 or self.bulk or self.paused or request.state:
                 return True
-            envelope = quick[0]
-            if envelope[0] is not request or len(envelope[2]) != 1:
+            following, context, items = quick[0]
+            if following is not request or len(items) != 1 or (context is not None and context.ask is not None):
                 return True
 
     def take_now(self, request: Request, context: Context | None, item: Any) -> None:

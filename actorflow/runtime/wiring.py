@@ -99,6 +99,7 @@ class OperatorNode(Node):
         "concurrency",
         "ends_rounds_async",
         "feed",
+        "feeds",
         "gate",
         "key",
         "kind",
@@ -111,6 +112,7 @@ class OperatorNode(Node):
         "priority",
         "region",
         "replica_count",
+        "replica_kind",
         "replicas",
         "returns",
         "streams",
@@ -147,7 +149,9 @@ class OperatorNode(Node):
         self.loops = stream.loops_around(step.number)  # the outermost first
         self.gate: Gate | None = next((loop.gate for loop in reversed(self.loops) if loop.loop.synchronous), None)
         self.ends_rounds_async = inspect.iscoroutinefunction(getattr(operator, "on_round_end", None))
+        self.feeds = any(edge.output == FEEDBACK for edge in stream.topology.outputs_of(step.number))
         self.priority: Callable[[Any], Any] | None = None
+        self.replica_kind: type[Replica] = FeedingReplica if kind == "plain" and self.feeds else KINDS[kind]
         self.mailbox_envelopes = stream.host.limits.mailbox_envelopes
         self.returns = hasattr(operator, "on_reply")
         self.streams = stream.replies == "many"
@@ -159,6 +163,8 @@ class OperatorNode(Node):
             self.mailbox_envelopes = step.mailbox_envelopes or self.mailbox_envelopes
             self.on_error = step.on_error or self.on_error
             self.priority = step.priority
+            if step.priority is not None:
+                self.replica_kind = OrderedReplica
         self.place: object = object() if place is None else place  # the same where items are counted together
         self.replicas: list[Replica] = []
         self.next_replica = 0
@@ -169,18 +175,6 @@ class OperatorNode(Node):
         op = self.operator(*self.args, **self.kwargs)
         self.stream.host.bind(op, self.kind, feeds=self.feeds)
         return op
-
-    @property
-    def feeds(self) -> bool:
-        """Return whether `self.feedback` leads anywhere from here."""
-        return any(edge.output == FEEDBACK for edge in self.stream.topology.outputs_of(self.number))
-
-    @property
-    def replica_kind(self) -> type[Replica]:
-        """Return the class of its replicas."""
-        if self.priority is not None:
-            return OrderedReplica
-        return FeedingReplica if self.kind == "plain" and self.feeds else KINDS[self.kind]
 
     def start(self) -> None:
         """Make the replicas; `put` becomes the only replica's own where there is one."""
