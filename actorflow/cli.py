@@ -21,12 +21,14 @@ import orjson
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from actorflow import codec
 from actorflow.errors import ActorflowError
 from actorflow.gateway import Gateway
 from actorflow.plan.app import AppPlan
 from actorflow.plan.check import faults_of
+from actorflow.plan.check_cells import matrix, notes_of, purity_of, uses_of
 from actorflow.plan.draw import to_json, to_mermaid, to_svg
 from actorflow.remote import RemoteConnection
 from actorflow.report import RequestReport
@@ -194,17 +196,54 @@ async def _call_many(stream: str, items: Iterator[Any], url: str, timeout_s: flo
 
 @main.command()
 @click.argument("target", metavar="MODULE:APP")
-def check(target: str) -> None:
-    """Find every fault of an app's streams before anything starts; exits with 1 if there is one."""
+@click.option("--json", "as_json", is_flag=True, help="All that is known, as JSON on standard output.")
+def check(target: str, *, as_json: bool) -> None:
+    """Find every fault of an app before anything starts; exits with 1 if there is one.
+
+    Prints which operator touches which cell, how, and why that is safe; which streams are pure (can be begun again from
+    their input); and what may run but is probably not meant.
+    """
     app = _load(target)
     faults = list(faults_of(app))
+    if as_json:
+        click.echo(json.dumps({**matrix(app), "faults": faults}, indent=2))
+        sys.exit(EXIT_FAILED if faults else 0)
+    if app.cells:
+        _show_matrix(app)
+    for note in notes_of(app):
+        console.print(f"[yellow]•[/yellow] {escape(note)}")
     for fault in faults:
-        console.print(f"[red]✗[/red] {fault}")
+        console.print(f"[red]✗[/red] {escape(fault)}")
     if faults:
         console.print(f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in app {app.name}")
         sys.exit(EXIT_FAILED)
     steps = sum(len(topology.steps) for topology in app.streams.values())
     console.print(f"[green]✓[/green] app {app.name}: {len(app.streams)} streams with {steps} steps, no faults")
+
+
+def _show_matrix(app: AppPlan) -> None:
+    """Print the operators and the cells they touch, and what follows for the streams."""
+    uses = uses_of(app)
+    touched = [name for name in app.cells if any(use.cell == name for use in uses)]
+    table = Table(title=f"shared state of {app.name}", title_justify="left", title_style="bold")
+    for heading in ("operator", "keyed by", *touched):
+        table.add_column(heading, overflow="fold")
+    squares: dict[tuple[str, str], dict[str, str]] = {}
+    for use in uses:
+        mark = "[green]✓[/green]" if use.safe else "[red]✗[/red]"
+        row = squares.setdefault((f"{use.stream}/{use.operator}", use.key or ""), {})
+        row[use.cell] = " ".join(filter(None, (row.get(use.cell), f"{mark} {use.access}")))
+    for (operator, key), row in squares.items():
+        table.add_row(operator, key, *(row.get(name, "") for name in touched))
+    console.print(table)
+    for use in uses:
+        if use.safe:
+            why = f"{use.stream}/{use.operator}, {use.cell}.{use.access}: {use.reason}"
+            console.print(f"[green]✓[/green] {escape(why)}", soft_wrap=True)
+    for verdict in purity_of(app).values():
+        reads = f", reads {', '.join(verdict.reads)}" if verdict.reads else ""
+        what = "pure" if verdict.pure else f"writes ({'; '.join(verdict.writes)})"
+        console.print(f"  stream [bold]{verdict.stream}[/bold]: {escape(what + reads)}")
 
 
 @main.command()

@@ -7,6 +7,16 @@
     ├── CodecError                  a value cannot cross the wire
     ├── ProtocolError               a peer broke the wire protocol
     ├── ConnectionLostError         the connection to a host ended            (retryable)
+    ├── CellError                   an operator may not do that with a cell
+    │   ├── AccessError             it has not declared this access, or the key is not in its hands
+    │   ├── CellTypeError           a key or a value is not of the declared type
+    │   ├── CellFullError           the cell has as many entries as it may have   (overloaded)
+    │   └── StaleSnapshotError      what a snapshot shows is older than declared
+    ├── StoreError                  the store cannot be used
+    │   ├── StoreLockedError        another host has it open
+    │   ├── StoreDamagedError       it does not hold what was written
+    │   ├── StoreVersionError       other software, another app or an older schema wrote it
+    │   └── StoreFullError          no room: nothing is acknowledged until there is   (overloaded)
     └── RequestError                a request ended without its reply
         ├── ActivationError         an operator raised; also an instance of the class it raised
         ├── DeadlineExceededError   the deadline passed
@@ -135,6 +145,53 @@ class ProtocolError(ActorflowError):
 
 class ConnectionLostError(ActorflowError):
     """The connection to the host ended before the answer came; the outcome is unknown."""
+
+
+class CellError(ActorflowError):
+    """An operator may not do that with a cell. `cell` names it."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = (*ActorflowError.FIELDS, "cell")
+    cell: str | None = None
+
+
+class AccessError(CellError):
+    """The access was not declared, or the key is not the one in hand, or not locked."""
+
+
+class CellTypeError(CellError):
+    """A key or a value is not of the type that the cell declares."""
+
+
+class CellFullError(CellError):
+    """The cell has as many entries as it may have."""
+
+    overloaded = True
+
+
+class StaleSnapshotError(CellError):
+    """What a snapshot shows is older than the age that was declared."""
+
+
+class StoreError(ActorflowError):
+    """The store cannot be used; the message says what it is and what to do."""
+
+
+class StoreLockedError(StoreError):
+    """Another host has the store open."""
+
+
+class StoreDamagedError(StoreError):
+    """The store does not hold what was written to it; nothing in it was changed."""
+
+
+class StoreVersionError(StoreError):
+    """The store was written by other software, another app, or with another schema of a cell."""
+
+
+class StoreFullError(StoreError):
+    """There is no room in the store: nothing more is acknowledged until there is."""
+
+    overloaded = True
 
 
 class RequestError(ActorflowError):

@@ -10,11 +10,29 @@ from typing import Any, TypeVar, overload
 from actorflow import codec
 from actorflow.errors import UnknownStreamError
 from actorflow.limits import Limits
+from actorflow.plan.cells import (
+    ENTRIES_MAX,
+    WHOLE,
+    Cell,
+    Counter,
+    Extreme,
+    Log,
+    MergedCell,
+    MergedMap,
+    MergedSet,
+    Migrate,
+    Register,
+    Table,
+    Value,
+)
 from actorflow.plan.operator import OnError, Restart
 from actorflow.plan.stream import Stream, declare
-from actorflow.plan.topology import Replies, Topology
+from actorflow.plan.topology import KeySpace, Replies, Topology
 
 Q = TypeVar("Q")
+K = TypeVar("K")
+V = TypeVar("V")
+CellT = TypeVar("CellT", bound=Cell)
 
 
 class AppPlan:
@@ -26,6 +44,7 @@ class AppPlan:
         self.name = name
         self.limits = limits or Limits()
         self._streams: dict[str, Stream[Any, Any]] = {}
+        self._cells: dict[str, Cell] = {}
 
     @overload
     def stream(
@@ -97,6 +116,114 @@ class AppPlan:
         )
         self._streams[name] = entry
         return entry
+
+    # -- shared state
+
+    def table(
+        self,
+        name: str,
+        *,
+        key: str,
+        value: type[V] | Any = Any,
+        key_type: type[K] | Any = Any,
+        shards: int = 256,
+        ttl_s: float | None = None,
+        entries_max: int = ENTRIES_MAX,
+        version: int = 1,
+        migrate: Migrate | None = None,
+    ) -> Table[K, V]:
+        """Declare a table, partitioned by the key space `key`: the one that `.key_by("…")` names.
+
+        value, key_type: what values and keys must be (by default anything).   ttl_s: rows vanish so long after they
+        were last written.   entries_max: more rows are refused with CellFullError.   version, migrate: of the schema of
+        the values in a store; `migrate(version, key, value)` brings an older one up to date.
+        """
+        return self._declare(
+            Table(
+                app=self.name, kind="table", name=name, space=KeySpace(key, shards), key_type=key_type,
+                value_type=value, ttl_s=ttl_s, entries_max=entries_max, version=version, migrate=migrate,
+            )
+        )  # fmt: skip
+
+    def value(
+        self, name: str, value: type[V] | Any = Any, *, version: int = 1, migrate: Migrate | None = None
+    ) -> Value[V]:
+        """Declare one value for the whole app."""
+        return self._declare(
+            Value(
+                app=self.name, kind="value", name=name, space=KeySpace(f"{WHOLE}{name}", 1), value_type=value,
+                version=version, migrate=migrate,
+            )
+        )  # fmt: skip
+
+    def counter(self, name: str, *, key: str | None = None, **options: Any) -> MergedCell[Counter]:
+        """Declare a counter: whole numbers that operators add to. With `key`, one per key of that key space.
+
+        options: `shards`, `key_type`, `ttl_s`, `entries_max`, as for `table`.
+        """
+        return self._merged("counter", name, key, int, options)
+
+    def max(
+        self, name: str, value: type[V] | Any = Any, *, key: str | None = None, **options: Any
+    ) -> MergedCell[Extreme[V]]:
+        """Declare a cell that keeps the greatest value put in. Options as for `counter`."""
+        return self._merged("max", name, key, value, options)
+
+    def min(
+        self, name: str, value: type[V] | Any = Any, *, key: str | None = None, **options: Any
+    ) -> MergedCell[Extreme[V]]:
+        """Declare a cell that keeps the smallest value put in. Options as for `counter`."""
+        return self._merged("min", name, key, value, options)
+
+    def set(
+        self,
+        name: str,
+        element: type[V] | Any = Any,
+        *,
+        key: str | None = None,
+        grow_only: bool = False,
+        **options: Any,
+    ) -> MergedCell[MergedSet[V]]:
+        """Declare a set. Removing takes away what the remover has seen; `grow_only` has no removing, and is smaller."""
+        return self._merged("grow_set" if grow_only else "set", name, key, element, options)
+
+    def register(
+        self, name: str, value: type[V] | Any = Any, *, key: str | None = None, **options: Any
+    ) -> MergedCell[Register[V]]:
+        """Declare a register: the last value put in stays. Options as for `counter`."""
+        return self._merged("register", name, key, value, options)
+
+    def map(
+        self, name: str, value: type[V] | Any = Any, *, key: str | None = None, **options: Any
+    ) -> MergedCell[MergedMap[V]]:
+        """Declare a map of which each field keeps the last value put in. Options as for `counter`."""
+        return self._merged("map", name, key, value, options)
+
+    def log(
+        self, name: str, entry: type[V] | Any = Any, *, key: str | None = None, **options: Any
+    ) -> MergedCell[Log[V]]:
+        """Declare a log that operators append to, read in the order of time. Options as for `counter`."""
+        return self._merged("log", name, key, entry, options)
+
+    def _merged(self, kind: Any, name: str, key: str | None, value: Any, options: dict[str, Any]) -> MergedCell[Any]:
+        space = KeySpace(key, options.pop("shards", 256)) if key is not None else None
+        return self._declare(MergedCell(app=self.name, kind=kind, name=name, space=space, value_type=value, **options))
+
+    def _declare(self, cell: CellT) -> CellT:
+        if cell.name in self._cells:
+            raise ValueError(f"app {self.name!r} has a cell {cell.name!r} already: names are unique")
+        for kind in (cell.key_type, cell.value_type):
+            if isinstance(kind, type) and kind.__module__ != "builtins":
+                codec.register(kind)
+        self._cells[cell.name] = cell
+        return cell
+
+    @property
+    def cells(self) -> Mapping[str, Cell]:
+        """Return every declared cell by name."""
+        return MappingProxyType(self._cells)
+
+    # -- what there is
 
     @property
     def streams(self) -> Mapping[str, Topology]:

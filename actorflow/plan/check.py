@@ -14,6 +14,7 @@ import msgspec
 from actorflow.errors import TopologyError
 from actorflow.limits import is_count
 from actorflow.plan.app import AppPlan, unknown_stream
+from actorflow.plan.check_cells import cell_faults, spaces_of_cells
 from actorflow.plan.check_loops import loop_faults
 from actorflow.plan.folds import Batch, Fold, Top
 from actorflow.plan.operator import ItemFailure, OnError, Operator
@@ -83,7 +84,8 @@ def faults_of(app: AppPlan) -> Iterator[str]:
             if isinstance(step, KeyBy) and not _is_used(topology, step):
                 yield f"{place}: no step uses this key: an operator or a fold must follow it, with only filters between"
         yield from _types(topology)
-    yield from _spaces(streams.values())
+    yield from cell_faults(app)
+    yield from _spaces(app)
 
 
 def _shape(topology: Topology) -> Iterator[str]:
@@ -208,9 +210,15 @@ def _is_used(topology: Topology, key: KeyBy) -> bool:
     return False
 
 
-def _spaces(topologies: Iterable[Topology]) -> Iterator[str]:
+def _spaces(app: AppPlan) -> Iterator[str]:
     shards: dict[str, tuple[int, str]] = {}
-    for topology in topologies:
+    for name, wanted, cell in spaces_of_cells(app):
+        if not is_count(wanted):
+            yield f"{cell}: shards={wanted}, but a key space has at least one shard"
+        known, where = shards.setdefault(name, (wanted, cell))
+        if known != wanted:
+            yield f"{cell}: key space {name!r} has {known} shards at {where}, but {wanted} here"
+    for topology in app.streams.values():
         for step in topology.steps:
             if isinstance(step, KeyBy):
                 place = f"{topology.stream}/{step.name}"

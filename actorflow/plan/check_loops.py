@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator
 
 from actorflow.limits import is_count
+from actorflow.plan.cells import accesses_of
 from actorflow.plan.loops import Loop, around, closing_feedbacks, loops_of, names_used, watches_rounds
 from actorflow.plan.operator import Operator
 from actorflow.plan.rounds import Rounds
@@ -165,6 +166,11 @@ def _priority(place: str, step: Then) -> Iterator[str]:
         yield (
             f"{place}: priority= changes the order in which items are processed, so {kind.__name__} may only emit and "
             f"feed back, and it calls {', '.join(effects)}"
+        )
+    if written := sorted(access.cell.name for access in accesses_of(kind).values() if access.writes):
+        yield (
+            f"{place}: priority= changes the order in which items are processed, so {kind.__name__} may only read "
+            f"cells, and it writes {', '.join(written)}"
         )
     if not callable(step.priority):
         yield f"{place}: priority={step.priority!r}, but it is a function of the item"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
 
+from actorflow import codec
 from actorflow.plan.folds import Fold
 from actorflow.plan.operator import OnError, Operator, Restart
 from actorflow.plan.rounds import Rounds
@@ -25,6 +27,13 @@ class KeySpace:
 
     name: str
     shards: int = 256
+
+    def shard_of(self, key: Any) -> int:
+        """Return the number of the shard that a key belongs to: the same on every host and after every restart.
+
+        Raises: CodecError for a key that cannot travel.
+        """
+        return zlib.crc32(codec.encode(key)) % self.shards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,12 @@ Sync activations of a host never overlap, so they share one object; each worker 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from actorflow import codec
 from actorflow.address import Address
+from actorflow.core.locks import Locks
 from actorflow.core.waits import TooManyWaitersError, find_circle
 from actorflow.envelope import Context
 from actorflow.errors import (
@@ -22,7 +23,10 @@ from actorflow.errors import (
     activation_error,
     summary,
 )
+from actorflow.plan.cells import Access
 from actorflow.plan.operator import Operator
+from actorflow.runtime.access import NO_KEY, OVERLAY, handle_of
+from actorflow.runtime.cells import Entries, ordered, undo_in_place
 from actorflow.runtime.request import RUNNING, Hold, Request
 from actorflow.runtime.waiting import WAITERS_AT_ONCE, Look
 
@@ -142,6 +146,33 @@ class Again:
         self.passed = False  # an item of another request went before
 
 
+class LockWait:
+    """The wait of an activation for a key that others work on."""
+
+    __slots__ = ("activation", "entries", "error", "future", "key")
+
+    def __init__(self, activation: Activation, entries: Entries, key: Any) -> None:
+        self.activation = activation
+        self.entries = entries
+        self.key = key
+        self.future: asyncio.Future[None] = activation.host.loop.create_future()
+        self.error: BaseException | None = None
+
+    def needs(self, look: Look) -> list[list[Any]]:
+        """Return whom it waits for: everybody who holds the key, or asked for it before."""
+        return [[blocker] for blocker in self.entries.locks.in_the_way(self.activation, self.key)]
+
+    def fail(self, error: BaseException) -> None:
+        """End the wait with an error."""
+        self.error = error
+        self.end()
+
+    def end(self) -> None:
+        """End the wait."""
+        if not self.future.done():
+            self.future.set_result(None)
+
+
 class Activation:
     """What one activation has done so far.
 
@@ -151,11 +182,15 @@ class Activation:
     recorded: answers that an earlier run of it received.   handed: items handed on before its end.
     skip: of those that an earlier run had handed on, how many are still to be left out.   fed, skip_back: the same of
     items fed back.
+    undo: `(entries, key, what was there)` of what was written in place.   overlay: what is written when it commits.
+    key, keys: in hand, of what it owns.   locked: in which key spaces it has, or waits for, locks.   handles: those of
+    its operator's accesses.   parent: of a child transaction, the activation that it is part of.
     """
 
     __slots__ = (
-        "answered", "back", "context", "deferred", "effects", "fed", "handed", "host", "item", "onward", "out",
-        "recorded", "replica", "request", "rerun", "reruns", "skip", "skip_back", "spawned", "waiting", "worker",
+        "answered", "back", "context", "deferred", "effects", "fed", "handed", "handles", "host", "item", "key", "keys",
+        "lock_waits", "locked", "onward", "out", "overlay", "parent", "recorded", "replica", "request", "rerun",
+        "reruns", "skip", "skip_back", "spawned", "undo", "waiting", "worker",
     )  # fmt: skip
 
     def __init__(self, host: Host, worker: Cancellable | None = None) -> None:
@@ -169,7 +204,15 @@ class Activation:
         self.back: list[Any] = []
         self.effects: list[tuple[Any, Any]] = _StrictEffects() if host.strict else []
         self.spawned: list[Replica] = []
-        self.waiting: dict[Request | Ask, None] = {}
+        self.waiting: dict[Request | Ask | LockWait | Activation, None] = {}
+        self.undo: list[tuple[Entries, Any, Any]] = []
+        self.overlay: dict[Entries, dict[Any, Any]] = {}
+        self.key: Any = NO_KEY
+        self.keys: set[Any] | None = None
+        self.locked: list[Locks[Any]] = []
+        self.lock_waits: dict[tuple[Locks[Any], Any], LockWait] = {}
+        self.handles: dict[Access, Any] = {}
+        self.parent: Activation | None = None
         self.recorded: list[Answer] = []
         self.onward: Context | None = None
         self.reruns = self.handed = self.skip = self.fed = self.skip_back = 0
@@ -221,6 +264,93 @@ class Activation:
         deferred = Deferred(self)
         self.effects.append((_keep, deferred))
         return deferred
+
+    # -- shared state
+
+    def handle(self, access: Access) -> Any:
+        handle = self.handles.get(access)
+        if handle is None:
+            handle = self.handles[access] = handle_of(self, access)
+        return handle
+
+    def pending(self, entries: Entries) -> dict[Any, Any]:
+        """Return what this activation is going to write into a cell, to be added to."""
+        if not self.overlay:
+            self.effects.append(OVERLAY)
+        pending = self.overlay.get(entries)
+        if pending is None:
+            pending = self.overlay[entries] = {}
+        return pending
+
+    async def lock(self, entries: Entries, keys: Sequence[Any], *, shared: bool = False) -> None:
+        """Wait until this activation holds all of some keys, taken in their order, to its end.
+
+        Raises: CallCycleError.
+        """
+        locks = entries.locks
+        if locks not in self.locked:
+            self.locked.append(locks)
+        for key in keys if len(keys) < 2 else ordered(keys):
+            if not locks.ask(self, key, shared=shared):
+                await self._await_lock(entries, key)
+
+    async def _await_lock(self, entries: Entries, key: Any) -> None:
+        locks = entries.locks
+        wait = self.lock_waits[locks, key] = LockWait(self, entries, key)
+        self.waiting[wait] = None
+        try:
+            self._refuse_circle(wait)
+            await wait.future
+            if wait.error is not None:
+                raise wait.error
+        except BaseException:
+            tell_granted(locks, locks.withdraw(self, key))
+            raise
+        finally:
+            self.waiting.pop(wait, None)
+            self.lock_waits.pop((locks, key), None)
+
+    def granted(self, locks: Locks[Any], key: Any) -> None:
+        """Note that this activation holds a key that it has waited for."""
+        wait = self.lock_waits.get((locks, key))
+        if wait is not None:
+            wait.end()
+        if len(self.waiting) > 1:  # it waits for something else, too: those who wait for this key wait for that now
+            for waiter in locks.waiting(key):
+                if isinstance(waiter, Activation) and (behind := waiter.lock_waits.get((locks, key))) is not None:
+                    self.host.circles.look_later(waiter, behind)
+
+    def release_locks(self) -> None:
+        """Let others have what this activation has locked: it has ended."""
+        for locks in self.locked:
+            tell_granted(locks, locks.release(self))
+        self.locked.clear()
+        self.key, self.keys = NO_KEY, None
+
+    async def child_transaction(
+        self, asked: str, keys: tuple[Any, ...], work: Callable[[Activation], Coroutine[Any, Any, Any]]
+    ) -> Any:
+        """Do some work in a transaction that commits by itself, within this activation."""
+        if self.reruns and (answer := self._recall(asked, keys)) is not None:
+            return answer.value
+        child = Activation(self.host, self.worker)
+        child.parent, child.replica, child.request, child.context = self, self.replica, self.request, self.context
+        self.waiting[child] = None
+        try:
+            result = await work(child)
+        except BaseException:
+            child.abort()
+            raise
+        else:
+            if child.effects:
+                child.commit()
+            self._record(asked, keys, result)
+            return result
+        finally:
+            self.waiting.pop(child, None)
+            if self.request.details is not None:
+                self.request.details.activations.pop(child, None)
+            child.release_locks()
 
     # -- the verbs of loops
 
@@ -381,7 +511,7 @@ class Activation:
         """Return what this activation waits for: all of it."""
         return [[target] for target in self.waiting]
 
-    def _refuse_circle(self, awaited: Request | Ask) -> None:
+    def _refuse_circle(self, awaited: Request | Ask | LockWait) -> None:
         """Act when the wait that begins now closes a circle.
 
         Raises: CallCycleError, within a request; between requests the youngest activation is run again.
@@ -393,14 +523,14 @@ class Activation:
         # what is only now being queued, or taken up, may close one in this very turn: looked at once more after it
         self.host.circles.look_later(self, awaited)
 
-    def reconsider(self, awaited: Request | Ask) -> None:
+    def reconsider(self, awaited: Request | Ask | LockWait) -> None:
         """Look once more for a circle: what this activation waits for has just been queued behind others."""
         if awaited in self.waiting:
             error = self._circle(awaited)
             if error is not None:
                 awaited.fail(error)
 
-    def _circle(self, awaited: Request | Ask) -> CallCycleError | None:
+    def _circle(self, awaited: Request | Ask | LockWait) -> CallCycleError | None:
         # of its own waits only the new one can close a circle; an activation may have thousands
         look = Look(waiters_max=WAITERS_AT_ONCE)
         try:
@@ -435,6 +565,8 @@ class Activation:
 
     def run_again(self) -> bool:
         """Roll back and run again later. Return False when that was done too often, or the request has ended."""
+        if self.parent is not None:
+            return self.parent.run_again()
         if self.rerun:
             return True  # it is on its way already
         if self.worker is None or self.reruns >= self.host.limits.reruns or len(self.recorded) >= RECORDED_MAX:
@@ -478,19 +610,21 @@ class Activation:
         """Make room for another activation within this one; `resume` takes what this returns."""
         state = (
             self.replica, self.request, self.context, self.deferred, self.answered,
-            self.out[:], self.back[:], self.effects[:], self.spawned[:],
+            self.out[:], self.back[:], self.effects[:], self.spawned[:], self.undo[:], self.key, self.keys,
         )  # fmt: skip
-        for each in (self.out, self.back, self.effects, self.spawned):
+        for each in (self.out, self.back, self.effects, self.spawned, self.undo):
             each.clear()
+        self.key, self.keys = NO_KEY, None
         return state
 
     def resume(self, state: tuple[Any, ...]) -> None:
         """Go on where `set_aside` was called."""
-        self.replica, self.request, self.context, self.deferred, self.answered, out, back, effects, spawned = state
-        self.out[:], self.back[:], self.effects[:], self.spawned[:] = out, back, effects, spawned
+        self.replica, self.request, self.context, self.deferred, self.answered, *lists, self.key, self.keys = state
+        self.out[:], self.back[:], self.effects[:], self.spawned[:], self.undo[:] = lists
 
     def forget_last(self) -> None:
         """Keep nothing alive while the host is idle."""
+        self.key, self.keys = NO_KEY, None
         self.replica = self.request = self.context = None  # type: ignore[assignment] # set before user code runs
 
     def abort(self) -> None:
@@ -502,6 +636,10 @@ class Activation:
     def forget(self) -> None:
         """Forget everything but `out` and `back`."""
         self.effects.clear()
+        if self.undo:
+            undo_in_place(self)
+        if self.overlay:
+            self.overlay.clear()
         for replica in self.spawned:
             replica.close(at_once=True)
         self.spawned.clear()
@@ -634,7 +772,15 @@ def _fail_later(activation: Activation | None, argument: tuple[Deferred, Excepti
     deferred.refuse(error)
 
 
+def tell_granted(locks: Locks[Any], granted: Iterable[tuple[Any, Any]]) -> None:
+    """Tell those who hold a key now that they need not wait any more."""
+    for owner, key in granted:
+        owner.granted(locks, key)
+
+
 def _waiter_name(waiter: Any) -> str:
+    if isinstance(waiter, LockWait):
+        return f"{waiter.entries.name}[{summary(waiter.key)}]"
     if isinstance(waiter, Activation):
         return f"{waiter.replica.stream.name}/{waiter.replica.name} (request {waiter.request.root.id})"
     return ""

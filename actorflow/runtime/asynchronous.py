@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from actorflow.envelope import Context
@@ -55,14 +56,14 @@ class AsyncReplica(Replica):
     def put(self, request: Request, context: Context | None, items: list[Any]) -> None:
         super().put(request, context, items)
         if len(self.working) >= self.node.concurrency:
-            self._look_for_circle(request, context, self.working)
+            look_for_circle(self.host, request, context, activations_of(self.working))
 
     def tell(self, request: Request, items: list[Any]) -> None:
         super().tell(request, items)
         if self.owner is not request:
             request.more().own("told")[self] = None
         if len(self.working) >= self.node.concurrency:
-            self._look_for_circle(request, None, self.working)
+            look_for_circle(self.host, request, None, activations_of(self.working))
 
     def _put_bulk(self, request: Request, context: Context | None, items: list[Any]) -> None:
         if request.bulk == MIXED and request not in (self.bulk or ()) and request not in (self.parked or ()):
@@ -86,19 +87,6 @@ class AsyncReplica(Replica):
             return
         request.counts[self.region] += 1
         self._start(request, context, item)
-
-    def _look_for_circle(self, request: Request, context: Context | None, before: Any) -> None:
-        """Look for a circle from whoever awaits an item that has to queue behind suspended activations."""
-        awaited: Request | Ask
-        if context is not None and context.ask is not None:
-            awaited = context.ask
-            waiting: Activation | None = context.ask.asker
-        else:
-            while request.caller is None and request.parent is not None:
-                request = request.parent  # a child of a call step: whoever awaits its parent
-            awaited, waiting = request, request.caller
-        if waiting is not None and waiting.waiting and all(worker.activation.waiting for worker in before):
-            self.host.soon(_reconsider, (waiting, awaited))
 
     # -- a turn
 
@@ -169,7 +157,7 @@ class AsyncReplica(Replica):
             return True
         self.key_waits.setdefault(key, deque()).append((request, context, item, None))
         if holder is not None:
-            self._look_for_circle(request, context, (holder,))
+            look_for_circle(self.host, request, context, (holder.activation,))
         return False
 
     def _items(self, item: Any) -> list[Any]:
@@ -302,7 +290,7 @@ class AsyncReplica(Replica):
     def run_again(self, again: Again) -> None:
         """Queue an activation that was rolled back, behind one item of another request."""
         self.again.append(again)
-        self._look_for_circle(again.request, again.context, ())
+        look_for_circle(self.host, again.request, again.context, ())
 
     # -- generators that wait for room
 
@@ -359,11 +347,11 @@ class AsyncReplica(Replica):
             queued += [(request, context) for request, context, _ in self.first]
             queued += [(again.request, again.context) for again in self.again]
             for request, context in queued:
-                waiting[_waiter(request, context)] = waiting[request] = [self]
+                waiting[waiter_of(request, context)] = waiting[request] = [self]
         for key, waits in self.key_waits.items():
             if key in self.keys:
                 for request, context, _, _ in waits:
-                    waiting[_waiter(request, context)] = waiting[request] = [self.keys[key].activation]
+                    waiting[waiter_of(request, context)] = waiting[request] = [self.keys[key].activation]
         return waiting
 
     def needs(self, look: Look) -> list[list[Any]]:
@@ -412,7 +400,26 @@ class AsyncReplica(Replica):
         self.idle.clear()
 
 
-def _waiter(request: Request, context: Context | None) -> Any:
+def activations_of(workers: Iterable[Worker]) -> list[Activation]:
+    """Return what workers work on."""
+    return [worker.activation for worker in workers]
+
+
+def look_for_circle(host: Host, request: Request, context: Context | None, before: Iterable[Any]) -> None:
+    """Look for a circle from whoever awaits an item that has to queue behind suspended activations."""
+    awaited: Request | Ask
+    if context is not None and context.ask is not None:
+        awaited = context.ask
+        waiting: Activation | None = context.ask.asker
+    else:
+        while request.caller is None and request.parent is not None:
+            request = request.parent  # a child of a call step: whoever awaits its parent
+        awaited, waiting = request, request.caller
+    if waiting is not None and waiting.waiting and all(getattr(each, "waiting", True) for each in before):
+        host.soon(_reconsider, (waiting, awaited))
+
+
+def waiter_of(request: Request, context: Context | None) -> Any:
     """Return who waits for what comes of an envelope."""
     return context.ask if context is not None and context.ask is not None else request
 

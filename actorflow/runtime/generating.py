@@ -10,6 +10,7 @@ from actorflow.envelope import Context
 from actorflow.errors import TooManyRepliesError
 from actorflow.runtime.replica import BATCH, FAILURES, SLICE_S, Replica, without_newest
 from actorflow.runtime.request import Request
+from actorflow.runtime.worker import held_too_much
 
 
 class GeneratorReplica(Replica):
@@ -50,7 +51,8 @@ class GeneratorReplica(Replica):
         host = self.host
         activation = host.activation
         out, effects = activation.out, activation.effects
-        batch = host.limits.batch_items
+        # one that may write commits once, at its end: all that it yields is held till then
+        batch = host.limits.items_ahead + 1 if self.node.writes else host.limits.batch_items
         began = host.clock()
         while True:
             activation.request = request
@@ -64,12 +66,17 @@ class GeneratorReplica(Replica):
                     pulled += 1
                     if value is not None:
                         out.append(value)
-                    elif len(effects) > BATCH:
+                    elif len(effects) > BATCH and not self.node.writes:
                         more = True  # a bare yield: let out what has been told
                         break
             except FAILURES as error:
                 activation.abort()
                 self.failed(request, context, item, error)
+                return True
+            if pulled == batch and self.node.writes:
+                activation.abort()
+                host.close_generator(generator, self)
+                self.failed(request, context, item, held_too_much(self))
                 return True
             if activation.effects:
                 activation.commit()

@@ -17,6 +17,7 @@ from actorflow.core.deadlines import NEVER, Deadlines
 from actorflow.core.progress import Progress
 from actorflow.envelope import Context, Frame
 from actorflow.errors import (
+    AccessError,
     ActorflowError,
     ActorGoneError,
     CallDepthError,
@@ -31,10 +32,12 @@ from actorflow.errors import (
     summary,
 )
 from actorflow.plan.app import AppPlan, unknown_stream
+from actorflow.plan.cells import Access, accesses_of
 from actorflow.plan.check import check
 from actorflow.plan.operator import Operator, Outcome, Restart
 from actorflow.runtime.activation import Activation, tell_into
 from actorflow.runtime.asynchronous import AsyncReplica
+from actorflow.runtime.cells import cells_of
 from actorflow.runtime.dead_letters import DeadLetters
 from actorflow.runtime.replica import NEXT, SLICE_S, WAITING, Replica, behaviour
 from actorflow.runtime.request import CLEAN, RUNNING, Hold, ReplyQueue, Request
@@ -96,6 +99,11 @@ class Host:
         self.ready: deque[Runnable] = deque()
         self.ready_bulk: deque[BulkRunnable] = deque()
         self.awake = False
+        self.cells, self.spaces = cells_of(self)
+        self._accesses: dict[type[Operator], Mapping[str, Access]] = {}
+        self._stamped = 0
+        self.claim: Any = None  # on whose behalf keys are held while a plain activation works
+        self._cell_sweeper: asyncio.TimerHandle | None = None
         self.activation = Activation(self)
         self.emit = self.activation.out.append
         self.feed_back = self.activation.back.append
@@ -175,8 +183,9 @@ class Host:
                 break
             await asyncio.sleep(0 if _ < 50 else 0.01)
         self.stopping = True
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for timer in (self._sweeper, self._cell_sweeper):
+            if timer is not None:
+                timer.cancel()
         tasks = [*self.workers, *self._tasks]
         for task in tasks:
             task.cancel()
@@ -224,10 +233,45 @@ class Host:
         op._activation = self.activation
         hooks = (getattr(op, name, None) for name in ("on_reply", "on_round_end"))
         if kind != "async" and not any(map(inspect.iscoroutinefunction, hooks)):
+            for name, access in self.accesses(type(op)).items():
+                op.__dict__[name] = self.activation.handle(access)
             op.emit = self.emit  # type: ignore[method-assign, assignment]
             op.tell = self.tell_effect  # type: ignore[method-assign, assignment]
             if feeds:
                 op.feedback = self.feed_back  # type: ignore[method-assign, assignment]
+
+    # -- shared state
+
+    def accesses(self, operator: type[Operator]) -> Mapping[str, Access]:
+        """Return the declared accesses of an operator class, by name."""
+        found = self._accesses.get(operator)
+        if found is None:
+            found = self._accesses[operator] = accesses_of(operator)
+        return found
+
+    def stamp(self) -> tuple[int, str, int]:
+        """Return a stamp that is later than all that were given here before, and unique over hosts."""
+        now = max(time.time_ns() if self.inline else int(self.now_s() * 1e9), self._stamped + 1)
+        self._stamped = now
+        return now, self.incarnation, 0
+
+    def dirty(self) -> None:
+        """Note that something was committed that a store has to keep."""
+
+    def sweep_cells(self) -> None:
+        """See to it that entries which outlive their time are removed."""
+        if self._cell_sweeper is None and not self.stopping:
+            times = [next(iter(entries.expires.values())) for entries in self.cells.values() if entries.expires]
+            if times:
+                self._cell_sweeper = self.loop.call_at(min(times), self._sweep_cells)
+
+    def _sweep_cells(self) -> None:
+        self._cell_sweeper = None
+        now_s = self.now_s()
+        for entries in self.cells.values():
+            if entries.expires:
+                entries.sweep(now_s)
+        self.sweep_cells()
 
     # -- the run queue
 
@@ -683,6 +727,12 @@ class Host:
             raise TypeError(
                 "spawn(operator, …) takes a subclass of Operator with process or process_batch, "
                 f"not {summary(operator)}"
+            )
+        if owned := [access.cell.name for access in self.accesses(operator).values() if access.how == "owned"]:
+            raise AccessError(
+                f"{operator.__name__} owns {', '.join(owned)}, and an actor has no key in hand: reach it by a stream "
+                "that is keyed, or declare exclusive()",
+                cell=owned[0],
             )
         request: Request | None = activation.request
         if request is None and not detached:

@@ -10,22 +10,25 @@ import asyncio
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from actorflow.core.locks import Locks
 from actorflow.envelope import Context, Frame
 from actorflow.errors import ActorflowError
 from actorflow.plan.operator import Outcome, Retry
-from actorflow.runtime.activation import Activation
+from actorflow.runtime.access import NO_KEY
+from actorflow.runtime.activation import Activation, tell_granted
 from actorflow.runtime.request import Request
 from actorflow.runtime.worker import view
 
 if TYPE_CHECKING:
     from actorflow.runtime.host import Host
     from actorflow.runtime.replica import Replica
+    from actorflow.runtime.waiting import Look
 
 
 class ReturnStep:
     """One call of `on_reply`, and then the frame below."""
 
-    __slots__ = ("_frame", "_left", "_outcome", "_region", "_request", "_told")
+    __slots__ = ("_frame", "_key", "_left", "_outcome", "_region", "_request", "_told")
 
     def __init__(self, request: Request, frame: Frame, outcome: Outcome, *, told: list[Frame] | None = None) -> None:
         self._request = request
@@ -34,6 +37,7 @@ class ReturnStep:
         # the request has ended: nothing that comes of it goes anywhere, and these are told next, the newest last
         self._left = told
         self._told = told is not None
+        self._key: Any = NO_KEY
         self._region = frame.replica.region_of(request)
         if not self._told:
             request.counts[self._region] += 1
@@ -62,17 +66,51 @@ class ReturnStep:
             name = f"{frame.replica.stream.name}/{frame.replica.name}/reply"
             host.run_task(self._run_async(host, op, activation, place), name)
             return
+        if not self._take_key(host):
+            return  # it is told when it has the key
         activation = host.working = self._activation(host.activation)
+        activation.key = self._key
         if frame.replica.node.kind == "async":
             watcher = view(watcher, activation)
         try:
             result = watcher.on_reply(self._outcome, frame.item)
         except Exception as error:
             activation.abort()
+            self._leave_key()
             self._go_on(host, None, error)
         else:
             self._commit(activation)
+            self._leave_key()
             self._go_on(host, result, None)
+
+    def _take_key(self, host: Host) -> bool:
+        """Take the key in hand of an operator that owns cells; return False when somebody else works on it."""
+        node = self._frame.replica.node
+        if node.owned is None or self._key is not NO_KEY:
+            return True
+        try:
+            key = node.key(self._frame.item)
+            if key not in node.owned.locks.held or node.owned.locks.ask(self, key):
+                self._key = key
+                return True
+        except Exception as error:
+            self._go_on(host, None, error)
+        return False
+
+    def _leave_key(self) -> None:
+        node = self._frame.replica.node
+        if node.owned is not None:
+            tell_granted(node.owned.locks, node.owned.locks.release(self))
+
+    def needs(self, look: Look) -> list[list[Any]]:
+        """Return who works on the key that this waits for."""
+        locks = self._frame.replica.node.owned.locks
+        return [[blocker] for owner, key in locks.wanted() if owner is self for blocker in locks.in_the_way(self, key)]
+
+    def granted(self, locks: Locks[Any], key: Any) -> None:
+        """Go on: the key is in hand."""
+        self._key = key
+        self._frame.replica.host.enqueue(self)
 
     def _activation(self, activation: Activation) -> Activation:
         below = self._frame.below
@@ -91,6 +129,10 @@ class ReturnStep:
         result, failed = None, None
         try:
             async with asyncio.timeout(timeout_s):
+                node = self._frame.replica.node
+                if node.owned is not None:
+                    activation.key = node.key(self._frame.item)
+                    await activation.lock(node.owned, (activation.key,), shared=node.owned_shared)
                 result = await op.on_reply(self._outcome, self._frame.item)
         except (Exception, asyncio.CancelledError) as error:
             failed = error
@@ -101,6 +143,7 @@ class ReturnStep:
             activation.abort()
         else:
             self._commit(activation)
+        activation.release_locks()
         self._go_on(host, result, failed)
 
     def _commit(self, activation: Activation) -> None:

@@ -94,11 +94,14 @@ async def _end_async(pending: _Pending, replica: Replica, number: int) -> None:
         request.more().activations.pop(activation, None)
     if request.state:
         activation.abort()
+        activation.release_locks()
     elif failed is not None:
         activation.abort()
+        activation.release_locks()
         request.fail(node.error_of(replica, request, f"the end of round {number}", failed))
     else:
         _commit(activation, replica)
+        activation.release_locks()
     pending.done()
 
 

@@ -193,13 +193,14 @@ async def _start(replica: Replica, op: Operator) -> None:
     if replica.owner is not None:
         activation.request = replica.owner
     op._activation = activation
-    for verb in ("emit", "tell", "feedback"):
+    for verb in ("emit", "tell", "feedback", *host.accesses(type(op))):
         vars(op).pop(verb, None)  # those of the host are for activations of its run queue
     try:
         await _hook(op, "start")
         if replica.owner is None:
             if activation.effects or activation.out or activation.back:
-                raise TypeError("start() works for no request: it can neither emit, tell, send nor reply")
+                activation.abort()
+                raise TypeError("start() works for no request: it can neither emit, tell, send, reply nor write state")
         elif not replica.owner.state:
             activation.commit()
             if activation.back:
@@ -207,6 +208,7 @@ async def _start(replica: Replica, op: Operator) -> None:
             if activation.out:
                 replica.hand_on(replica.owner, None, activation.out, 0)
     finally:
+        activation.release_locks()
         host.bind(op, replica.node.kind, feeds=replica.node.feeds)
 
 

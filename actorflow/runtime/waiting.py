@@ -9,7 +9,7 @@ from actorflow.core.waits import TooManyWaitersError, find_circles
 from actorflow.runtime.request import Details, Request
 
 if TYPE_CHECKING:
-    from actorflow.runtime.activation import Activation, Ask
+    from actorflow.runtime.activation import Activation, Ask, LockWait
     from actorflow.runtime.host import Host
     from actorflow.runtime.replica import Replica
 
@@ -70,10 +70,10 @@ class Circles:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._due: dict[tuple[Activation, Request | Ask], None] = {}
+        self._due: dict[tuple[Activation, Request | Ask | LockWait], None] = {}
         self._under_way = False
 
-    def look_later(self, activation: Activation, awaited: Request | Ask) -> None:
+    def look_later(self, activation: Activation, awaited: Request | Ask | LockWait) -> None:
         """Note that a wait has begun."""
         self._due[activation, awaited] = None
         if not self._under_way:

@@ -45,12 +45,14 @@ from actorflow.plan.topology import (
     WithLoopState,
 )
 from actorflow.runtime.asynchronous import AsyncReplica
+from actorflow.runtime.cells import Entries
 from actorflow.runtime.delta import Improving
 from actorflow.runtime.feeding import FeedingReplica
 from actorflow.runtime.gate import Gate, Turn
 from actorflow.runtime.generating import GeneratorReplica
 from actorflow.runtime.loops import RunningLoop, crossing, nested_slots
 from actorflow.runtime.ordered import OrderedReplica
+from actorflow.runtime.owning import OWNING
 from actorflow.runtime.plain import BatchReplica, PlainReplica
 from actorflow.runtime.replica import Replica, behaviour
 from actorflow.runtime.request import Request
@@ -108,6 +110,8 @@ class OperatorNode(Node):
         "mailbox_envelopes",
         "next_replica",
         "operator",
+        "owned",
+        "owned_shared",
         "place",
         "priority",
         "region",
@@ -116,6 +120,7 @@ class OperatorNode(Node):
         "replicas",
         "returns",
         "streams",
+        "writes",
     )  # fmt: skip
 
     def __init__(
@@ -165,6 +170,14 @@ class OperatorNode(Node):
             self.priority = step.priority
             if step.priority is not None:
                 self.replica_kind = OrderedReplica
+        # what it owns: the key of an item is its own for as long as it works on it
+        accesses = list(stream.host.accesses(operator).values())
+        owned = [access for access in accesses if access.how == "owned"]
+        self.writes = any(access.writes for access in accesses)
+        self.owned: Entries | None = stream.host.cells[owned[0].cell.name] if owned and key is not None else None
+        self.owned_shared = all(access.read_only for access in owned)
+        if self.owned is not None and self.replica_kind in OWNING:
+            self.replica_kind = OWNING[self.replica_kind]
         self.place: object = object() if place is None else place  # the same where items are counted together
         self.replicas: list[Replica] = []
         self.next_replica = 0
@@ -294,9 +307,9 @@ class Wiring:
         """Return the operator nodes, in the order of the stream."""
         return [node for node in self.nodes.values() if isinstance(node, OperatorNode)]
 
-    def suspending(self) -> list[AsyncReplica]:
-        """Return the replicas in which an activation may wait."""
-        return [replica for node in self.operators() for replica in node.replicas if isinstance(replica, AsyncReplica)]
+    def suspending(self) -> list[Replica]:
+        """Return the replicas in which an activation, or an item for its key, may wait."""
+        return [replica for node in self.operators() for replica in node.replicas if replica.suspends]
 
     def checked(self, item: Any) -> Any:
         """Return an item that fits the request type (converted from plain values where that is possible).

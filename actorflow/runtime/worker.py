@@ -14,14 +14,16 @@ from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
 from actorflow.envelope import Context
-from actorflow.errors import TooManyRepliesError
+from actorflow.errors import ItemBudgetError, TooManyRepliesError
 from actorflow.plan.operator import ItemError, Operator
 from actorflow.runtime.activation import Activation, Again, Ask
+from actorflow.runtime.cells import ordered
 from actorflow.runtime.replica import without_newest
 from actorflow.runtime.request import Request
 
 if TYPE_CHECKING:
     from actorflow.runtime.asynchronous import AsyncReplica
+    from actorflow.runtime.replica import Replica
 
 NO_KEY: Any = object()
 _SUSPENDED = object()
@@ -93,7 +95,37 @@ class Worker:
             activation.onward = self.replica.frames(context, item, request)
         if context is not None and context.ask is not None:
             context.ask.activation = activation
-        self.begin(self._process(item))
+        if self.replica.node.owned is None:
+            self.begin(self._process(item))
+        else:
+            self._begin_owned(item)
+
+    def _begin_owned(self, item: Any) -> None:
+        """Take the key in hand, waiting for it if somebody works on it, and begin."""
+        node, activation = self.replica.node, self.activation
+        owned = node.owned
+        assert owned is not None
+        assert node.key is not None
+        try:
+            if node.batches:
+                activation.keys = {node.key(each) for each in item}
+            else:
+                key = activation.key = node.key(item)
+                activation.locked.append(owned.locks)
+                if owned.locks.ask(activation, key, shared=node.owned_shared):
+                    self.begin(self._process(item))
+                    return
+        except Exception as error:
+            self.begin(_failing(error))
+        else:
+            self.begin(self._process_when_locked(item))
+
+    async def _process_when_locked(self, item: Any) -> Any:
+        node, activation = self.replica.node, self.activation
+        assert node.owned is not None
+        keys = (activation.key,) if activation.keys is None else ordered(activation.keys)
+        await activation.lock(node.owned, keys, shared=node.owned_shared)
+        return await self._process(item)
 
     def begin(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Take the first step of a coroutine under this worker's task; what suspends goes on in the task."""
@@ -217,7 +249,10 @@ class Worker:
                 continue
             if value is not None:
                 out.append(value)
-            if len(out) >= batch or (out and replica.node.streams):
+            if replica.node.writes:
+                if len(out) > replica.host.limits.items_ahead:
+                    raise held_too_much(replica)
+            elif len(out) >= batch or (out and replica.node.streams):
                 if activation.effects:
                     activation.commit()
                 if activation.back:
@@ -305,6 +340,8 @@ class Worker:
                 activation.abort()
                 replica.failed(request, context, activation.item, fault)
             replica.finished(request, count)
+        if activation.locked:
+            activation.release_locks()
         if activation.recorded:
             activation.recorded = []
         activation.reruns = activation.skip = activation.handed = activation.fed = activation.skip_back = 0
@@ -328,6 +365,21 @@ class Worker:
             self._hand_on(count)
         if ask is not None and not answered:
             ask.reply(result)
+
+
+async def _failing(error: Exception) -> None:
+    raise error
+
+
+def held_too_much(replica: Replica) -> ItemBudgetError:
+    """Return the error of a generator that may write, and so commits once, and yields more than is held till then."""
+    limit = replica.host.limits.items_ahead
+    return ItemBudgetError(
+        f"{replica.stream.name}/{replica.name} yields more than {limit} items in one activation, and since it writes "
+        "state they are held until it ends; yield from an operator that only reads, or raise Limits(items_ahead=…)",
+        stream=replica.stream.name,
+        operator=replica.name,
+    )
 
 
 _enter_task = asyncio.tasks._enter_task  # documented for task implementers
