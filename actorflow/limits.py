@@ -30,6 +30,8 @@ class Limits:
     unwind_timeout_s: time that `on_reply` handlers have after their request has ended.
     blocked_after_s: a handler that holds the event loop longer is reported with its stack.
     reruns: how often an activation is run again to break a circle between requests.
+    answers_kept, answers_kept_s: answers to requests with a key that are kept, and for how long after their end.
+    delayed_sends: sends that wait for their time.
     """
 
     requests_per_host: int = 200_000
@@ -51,6 +53,9 @@ class Limits:
     unwind_timeout_s: float = 5.0
     blocked_after_s: float = 1.0
     reruns: int = 20
+    answers_kept: int = 1_000_000
+    answers_kept_s: float = 3_600.0
+    delayed_sends: int = 1_000_000
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

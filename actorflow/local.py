@@ -45,7 +45,7 @@ class LocalConnection:
         if type(item) is not wiring.item_type:
             item = wiring.checked(item)
         request = host.begin(wiring, item, timeout_s, attributes)
-        if request.state == RUNNING and not request.answered:
+        if (request.state == RUNNING and not request.answered) or request.held:
             if on_progress is not None:
                 return await _watched(request, on_progress)
             return await host.answer(request)

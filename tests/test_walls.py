@@ -25,7 +25,7 @@ def room(module: str) -> int:
     name = module.split(".")[1] if "." in module else "__init__"
     if name in WORDS:
         return 0
-    floors = {"plan": 1, "core": 2, "runtime": 3}
+    floors = {"plan": 1, "core": 2, "stores": 2, "runtime": 3}
     return floors.get(name, 5 if name == "testing" else 4)
 
 

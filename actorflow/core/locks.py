@@ -7,7 +7,7 @@ Invariants
 3. A key is freed by its holder's end and by nothing else. Whenever that lets others in, they are named at once: none is
    forgotten, none is named twice.
 
-Owners and keys are any hashable values. What belongs to one owner is kept together, so that its end is one call.
+Keys are any hashable values, owners any but None. What belongs to one owner is kept together: its end is one call.
 """
 
 from __future__ import annotations
@@ -135,6 +135,19 @@ class Locks(Generic[Owner]):
                 let_in += self._let_in(key)
         return let_in
 
+    def pass_on(self, owner: Owner, to: Owner) -> None:
+        """Let somebody else, who has nothing yet, hold what an owner holds."""
+        keys = self._keys.pop(owner, None)
+        if keys is None:
+            return
+        self._keys[to] = keys
+        for key in keys:
+            holder = self.held[key]
+            if isinstance(holder, _Sharing):
+                holder.owners = {to if each == owner else each: None for each in holder.owners}
+            else:
+                self.held[key] = to
+
     def _let_in(self, key: Key) -> list[tuple[Owner, Key]]:
         """Grant a key to those at the head of its queue who can hold it now."""
         queue = self._queues[key]
@@ -174,14 +187,14 @@ class Locks(Generic[Owner]):
         if mine is None:
             return []
         shared = queue[mine].shared
-        before = [wait.owner for wait in queue[:mine] if not (shared and wait.shared)]
+        before = {wait.owner: None for wait in queue[:mine] if not (shared and wait.shared)}
         holder = self.held.get(key)
         if isinstance(holder, _Sharing):
             if not shared:
-                before += [each for each in holder.owners if each != owner]
+                before.update({each: None for each in holder.owners if each != owner})
         elif holder is not None:
-            before.append(holder)
-        return before
+            before[holder] = None
+        return list(before)
 
     def in_the_way(self, owner: Owner, key: Key) -> list[Owner]:
         """Return those blockers without whom all the others would go on: who holds the key, where that is the matter.

@@ -66,11 +66,25 @@ def merge_grow(entry: Any, delta: Any) -> Any:
 
 def merge_tags(entry: Any, delta: tuple[frozenset[Stamp], frozenset[Stamp]]) -> Any:
     """Add and take away tags; a tag that is taken away before it has arrived is remembered until it does."""
+    if delta is ABSENT:
+        return entry  # what was added was taken away again before anybody saw it
     added, removed = delta
     tags, early = (frozenset(), frozenset()) if entry is ABSENT else entry
     tags, gone = tags | added, early | removed
     left, early = tags - gone, gone - tags
     return (left, early) if left or early else ABSENT
+
+
+def settle_tags(entry: Any, has_arrived: Callable[[Stamp], bool]) -> Any:
+    """Forget those removals whose additions have arrived for sure: they were taken away by somebody else, too.
+
+    Without this an element that two have removed at once would be remembered for ever. Who merges knows it from the
+    position of the link on which the additions of a host come, in their order; of its own additions it knows them all.
+    """
+    if entry is ABSENT or not entry[1]:
+        return entry
+    tags, early = entry[0], frozenset(stamp for stamp in entry[1] if not has_arrived(stamp))
+    return (tags, early) if tags or early else ABSENT
 
 
 def merge_last(entry: Any, delta: tuple[Stamp, Any]) -> Any:

@@ -26,6 +26,7 @@ from actorflow.plan.cells import (
     Value,
 )
 from actorflow.plan.operator import OnError, Restart
+from actorflow.plan.schedules import Schedule
 from actorflow.plan.stream import Stream, declare
 from actorflow.plan.topology import KeySpace, Replies, Topology
 
@@ -45,6 +46,7 @@ class AppPlan:
         self.limits = limits or Limits()
         self._streams: dict[str, Stream[Any, Any]] = {}
         self._cells: dict[str, Cell] = {}
+        self._schedules: dict[str, Schedule] = {}
 
     @overload
     def stream(
@@ -222,6 +224,34 @@ class AppPlan:
     def cells(self) -> Mapping[str, Cell]:
         """Return every declared cell by name."""
         return MappingProxyType(self._cells)
+
+    # -- by the clock
+
+    def schedule(
+        self,
+        name: str,
+        stream: Stream[Any, Any] | str,
+        item: Any = None,
+        *,
+        every_s: float | None = None,
+        cron: str | None = None,
+    ) -> None:
+        """Begin a request of a stream again and again: every so many seconds, or as a cron expression says (UTC).
+
+        Nobody waits for its answer; an error becomes a dead letter. With a store, one that was missed while no host ran
+        begins once, at the start.
+
+        Raises: ValueError.
+        """
+        if name in self._schedules:
+            raise ValueError(f"app {self.name!r} has a schedule {name!r} already: names are unique")
+        target = stream if isinstance(stream, str) else stream.name
+        self._schedules[name] = Schedule(name=name, stream=target, item=item, every_s=every_s, cron=cron)
+
+    @property
+    def schedules(self) -> Mapping[str, Schedule]:
+        """Return every schedule by name."""
+        return MappingProxyType(self._schedules)
 
     # -- what there is
 

@@ -85,6 +85,9 @@ def faults_of(app: AppPlan) -> Iterator[str]:
                 yield f"{place}: no step uses this key: an operator or a fold must follow it, with only filters between"
         yield from _types(topology)
     yield from cell_faults(app)
+    for schedule in app.schedules.values():
+        if schedule.stream not in streams:
+            yield f"schedule {schedule.name!r}: {unknown_stream(schedule.stream, streams)}"
     yield from _spaces(app)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
+from random import Random
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, overload
+from uuid import UUID
 
 from actorflow.address import Address
 from actorflow.errors import ActorflowError
@@ -122,7 +124,10 @@ class Working(Protocol):
     def reply(self, value: Any) -> None: ...
     def ask(self, address: Address, item: Any) -> Coroutine[Any, Any, Any]: ...
     async def call(self, stream: str, item: Any) -> Any: ...
-    def send(self, stream: str, item: Any) -> None: ...
+    def send(self, stream: str, item: Any, after_s: float | None = ...) -> str | None: ...
+    def cancel_send(self, ticket: str) -> None: ...
+    def gave(self) -> tuple[float, int]: ...
+    def random(self) -> Random: ...
     def spawn(
         self, operator: type[Operator], args: tuple[Any, ...], kwargs: dict[str, Any], *, detached: bool
     ) -> Address: ...
@@ -228,9 +233,39 @@ class Operator:
             )
         return self._activation.call(stream if isinstance(stream, str) else stream.name, item)
 
-    def send(self, stream: Stream[Any, Any] | str, item: Any) -> None:
-        """Start a request of its own when the activation ends, and do not wait for it."""
-        self._activation.send(stream if isinstance(stream, str) else stream.name, item)
+    @overload
+    def send(self, stream: Stream[Any, Any] | str, item: Any) -> None: ...
+    @overload
+    def send(self, stream: Stream[Any, Any] | str, item: Any, *, after_s: float) -> str: ...
+    def send(self, stream: Stream[Any, Any] | str, item: Any, *, after_s: float | None = None) -> str | None:
+        """Start a request of its own when the activation ends, and do not wait for it.
+
+        With `after_s` it starts so many seconds later, a restart in between included where there is a store, and a
+        ticket is returned: a string, by which `cancel_send` calls it off.
+
+        Raises: InvalidItemError; LimitError when too many wait for their time.
+        """
+        return self._activation.send(stream if isinstance(stream, str) else stream.name, item, after_s)
+
+    def cancel_send(self, ticket: str) -> None:
+        """Call off a send with a delay, when the activation ends; one that has begun, or was called off, stays so."""
+        self._activation.cancel_send(ticket)
+
+    # -- what is the same when an async activation is run again
+
+    @property
+    def now_s(self) -> float:
+        """Return the wall clock in seconds since 1970, as it was when this activation first asked."""
+        return self._activation.gave()[0]
+
+    @property
+    def random(self) -> Random:
+        """Return a source of chance that gives this activation the same when it is run again."""
+        return self._activation.random()
+
+    def uuid(self) -> UUID:
+        """Return a random UUID that is the same when this activation is run again."""
+        return UUID(int=self.random.getrandbits(128), version=4)
 
     def spawn(self, operator: type[Operator], *args: Any, **kwargs: Any) -> Address:
         """Create an actor and return its address. It ends with the request, or with `stop_actor`.

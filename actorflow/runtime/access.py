@@ -419,7 +419,7 @@ class _Merged(Handle):
         merge = entries.merge
         assert merge is not None
         if activation.worker is None:
-            write_in_place(activation, entries, key, merge(entries.read(key), delta))
+            write_in_place(activation, entries, key, entries.merged(key, delta))
             return
         pending = activation.pending(entries)
         if key in pending:

@@ -7,6 +7,7 @@ Sync activations of a host never overlap, so they share one object; each worker 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -131,7 +132,10 @@ class Answer:
 class Again:
     """An activation to be run again: what its earlier run was answered, and how much it had handed on."""
 
-    __slots__ = ("context", "fed", "handed", "item", "key", "onward", "passed", "recorded", "request", "reruns")
+    __slots__ = (
+        "children", "context", "fed", "given", "handed", "held", "item", "key", "onward", "passed", "recorded",
+        "replica", "request", "reruns",
+    )  # fmt: skip
 
     def __init__(self, activation: Activation, key: Any) -> None:
         self.request = activation.request
@@ -144,6 +148,30 @@ class Again:
         self.fed = activation.fed
         self.key = key
         self.passed = False  # an item of another request went before
+        self.given = activation.given
+        self.children = activation.children
+        self.held: list[tuple[Locks[Any], Any, bool]] = []
+        self.replica: Replica | None = None
+
+    @classmethod
+    def restored(cls, **kept: Any) -> Again:
+        """Return an activation to be run again as it was written down before a restart."""
+        again = cls.__new__(cls)
+        for name, value in kept.items():
+            setattr(again, name, value)
+        again.passed = True
+        again.children = []
+        return again
+
+    def needs(self, look: Look) -> list[list[Any]]:
+        """Return what it waits for: nothing, it is about to run."""
+        return []
+
+    def __call__(self) -> None:
+        """Give up what it holds: its request has ended before it ran."""
+        for locks, _, _ in self.held:
+            tell_granted(locks, locks.release(self))
+        self.held = []
 
 
 class LockWait:
@@ -184,13 +212,15 @@ class Activation:
     items fed back.
     undo: `(entries, key, what was there)` of what was written in place.   overlay: what is written when it commits.
     key, keys: in hand, of what it owns.   locked: in which key spaces it has, or waits for, locks.   handles: those of
-    its operator's accesses.   parent: of a child transaction, the activation that it is part of.
+    its operator's accesses.   parent: of a child transaction, the activation that it is part of.   given: the time and
+    the seed that it was given, the same when it is run again.   children: child requests that were under way at a
+    restart, with stream and item.
     """
 
     __slots__ = (
-        "answered", "back", "context", "deferred", "effects", "fed", "handed", "handles", "host", "item", "key", "keys",
-        "lock_waits", "locked", "onward", "out", "overlay", "parent", "recorded", "replica", "request", "rerun",
-        "reruns", "skip", "skip_back", "spawned", "undo", "waiting", "worker",
+        "answered", "back", "chance", "children", "context", "deferred", "effects", "fed", "given", "handed", "handles",
+        "host", "item", "key", "keys", "lock_waits", "locked", "onward", "out", "overlay", "parent", "recorded",
+        "replica", "request", "rerun", "reruns", "skip", "skip_back", "spawned", "undo", "waiting", "worker",
     )  # fmt: skip
 
     def __init__(self, host: Host, worker: Cancellable | None = None) -> None:
@@ -213,6 +243,9 @@ class Activation:
         self.lock_waits: dict[tuple[Locks[Any], Any], LockWait] = {}
         self.handles: dict[Access, Any] = {}
         self.parent: Activation | None = None
+        self.given: tuple[float, int] | None = None
+        self.chance: random.Random | None = None
+        self.children: list[tuple[str, Any, Request]] = []
         self.recorded: list[Answer] = []
         self.onward: Context | None = None
         self.reruns = self.handed = self.skip = self.fed = self.skip_back = 0
@@ -224,10 +257,42 @@ class Activation:
         self.answered = True
         self.effects.append((_reply, (self.context, value)))
 
-    def send(self, stream: str, item: Any) -> None:
+    def send(self, stream: str, item: Any, after_s: float | None = None) -> str | None:
         wiring = self.host.stream(stream)
         item = wiring.checked(item)
-        self.effects.append((_send, (wiring, codec.handed_over(item) if self.host.strict else item)))
+        if self.host.strict:
+            item = codec.handed_over(item)
+        if after_s is None:
+            self.effects.append((_send, (wiring, item)))
+            return None
+        if not after_s >= 0:
+            raise ValueError(f"send(after_s={after_s}): a delay is zero or more seconds")
+        self.host.delays.check_room()
+        ticket = f"{self.host.incarnation}.{self.host.next_number()}"
+        self.effects.append((_send_later, (ticket, stream, item, self.host.wall_s() + after_s)))
+        return ticket
+
+    def cancel_send(self, ticket: str) -> None:
+        if type(ticket) is not str:
+            raise TypeError(f"cancel_send(ticket): {summary(ticket)} is no ticket; send(…, after_s=…) returns one")
+        self.effects.append((_cancel_send, ticket))
+
+    # -- what is the same when it is run again
+
+    def gave(self) -> tuple[float, int]:
+        """Return the time and the seed of this activation."""
+        if self.worker is None:
+            return self.host.wall_s(), self.host.chance.getrandbits(64)  # a plain one has no second run
+        if self.given is None:
+            self.given = (self.host.wall_s(), self.host.chance.getrandbits(64))
+        return self.given
+
+    def random(self) -> random.Random:
+        if self.worker is None:
+            return self.host.chance
+        if self.chance is None:
+            self.chance = random.Random(self.gave()[1])
+        return self.chance
 
     def stop(self, address: Address) -> None:
         if address.__class__ is not Address:
@@ -434,7 +499,10 @@ class Activation:
         if self.reruns and (answer := self._recall(stream, item)) is not None:
             return answer.value
         wiring = self.host.stream(stream)
-        child = self.host.call(self, wiring, wiring.checked(item))
+        item = wiring.checked(item)
+        child = self._child_before(stream, item) if self.children else None
+        if child is None:
+            child = self.host.call(self, wiring, item)
         if child.state == RUNNING:
             self.waiting[child] = None
             try:
@@ -443,7 +511,7 @@ class Activation:
                 await child.future
             finally:
                 self.waiting.pop(child, None)
-                if child.state == RUNNING:
+                if child.state == RUNNING and not self.host.crashed:
                     child.cancel("its caller no longer waits")
         if child.error is not None:
             raise child.error
@@ -480,6 +548,15 @@ class Activation:
         self._record(address, item, ask.value)
         return ask.value
 
+    def _child_before(self, stream: str, item: Any) -> Request | None:
+        """Return the child request that was under way for the same question before a restart."""
+        for index, (asked, about, child) in enumerate(self.children):
+            if asked == stream and about == item:
+                del self.children[index]
+                child.caller = self
+                return child
+        return None
+
     def _recall(self, asked: str | Address, item: Any) -> Answer | None:
         """Return the answer that an earlier run of this activation received for the same question."""
         for answer in self.recorded:
@@ -498,14 +575,16 @@ class Activation:
 
         Raises: ReplayError.
         """
-        for answer in self.recorded:
-            if not answer.used:
-                raise ReplayError(
-                    f"{self.replica.name} was run again and did not ask {answer.asked} for {summary(answer.item)} "
-                    "as its first run did: what it asks must follow from its item",
-                    stream=self.replica.stream.name,
-                    operator=self.replica.name,
-                )
+        left = [(answer.asked, answer.item) for answer in self.recorded if not answer.used]
+        left += [(stream, item) for stream, item, _ in self.children]
+        if left:
+            asked, item = left[0]
+            raise ReplayError(
+                f"{self.replica.name} was run again and did not ask {asked} for {summary(item)} as its first run did: "
+                "what it asks must follow from its item",
+                stream=self.replica.stream.name,
+                operator=self.replica.name,
+            )
 
     def needs(self, look: Look) -> list[list[Any]]:
         """Return what this activation waits for: all of it."""
@@ -736,6 +815,20 @@ def _reply(activation: Activation, argument: tuple[Context | None, Any]) -> None
 def _send(activation: Activation, argument: tuple[Any, Any]) -> None:
     wiring, item = argument
     activation.host.send(wiring, item)
+    if activation.host.journal is not None:
+        activation.host.journal.mark_written(activation.request)
+
+
+def _send_later(activation: Activation, argument: tuple[str, str, Any, float]) -> None:
+    activation.host.delays.add(*argument)
+    if activation.host.journal is not None:
+        activation.host.journal.mark_written(activation.request)
+
+
+def _cancel_send(activation: Activation, ticket: str) -> None:
+    activation.host.delays.cancel(ticket)
+    if activation.host.journal is not None:
+        activation.host.journal.mark_written(activation.request)
 
 
 def _vote(activation: Activation, argument: tuple[Any, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from actorflow.envelope import Context
@@ -337,6 +337,23 @@ class AsyncReplica(Replica):
         return waiting + sum(len(each[1]) for each in (self.bulk or {}).get(request, ()))
 
     # -- what others ask of it
+
+    def waiting(self) -> Iterator[tuple[Request, Context | None, list[Any], Iterator[Any] | None]]:
+        for key_waits in self.key_waits.values():
+            for request, context, item, again in key_waits:
+                if again is None:
+                    yield request, context, self._items(item), None
+        for request, context, item in (*self.first, *(entry for held in self.held.values() for entry in held)):
+            yield request, context, self._items(item), None
+        if self.current is not None:
+            request, context, items = self.current
+            yield request, context, items[::-1], None
+        yield from super().waiting()
+
+    def rerunning(self) -> Iterator[Again]:
+        yield from self.again
+        for waits in self.key_waits.values():
+            yield from (again for _, _, _, again in waits if again is not None)
 
     def who_waits(self) -> dict[Any, list[Any]]:
         waiting: dict[Any, list[Any]] = {}

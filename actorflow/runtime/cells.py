@@ -14,7 +14,7 @@ import msgspec
 
 from actorflow import codec
 from actorflow.core.locks import Locks
-from actorflow.core.merges import ABSENT, MERGES
+from actorflow.core.merges import ABSENT, MERGES, settle_tags
 from actorflow.errors import CellFullError, CellTypeError, summary
 from actorflow.plan.cells import Cell
 
@@ -105,6 +105,13 @@ class Entries:
         return self.order
 
     # -- writing
+
+    def merged(self, key: Any, delta: Any) -> Any:
+        """Return an entry with a change merged into it."""
+        assert self.merge is not None
+        entry = self.merge(self.read(key), delta)
+        # all additions to a set are made here, so that of each removal they have arrived
+        return settle_tags(entry, lambda _: True) if self.cell.kind == "set" else entry
 
     def check(self, value: Any) -> Any:
         """Return a value as it is kept: of the declared type, and out of the reach of whoever gave it.
@@ -199,6 +206,9 @@ def commit_in_place(activation: Activation, argument: None) -> None:
         if entries.tracked:
             entries.note(key)
     activation.undo.clear()
+    journal = activation.host.journal
+    if journal is not None:
+        journal.mark_written(activation.request)
 
 
 def commit_overlay(activation: Activation, argument: None) -> None:
@@ -206,10 +216,13 @@ def commit_overlay(activation: Activation, argument: None) -> None:
     for entries, pending in activation.overlay.items():
         merge = entries.merge
         for key, value in pending.items():
-            entries.put(key, value if merge is None else merge(entries.read(key), value))
+            entries.put(key, value if merge is None else entries.merged(key, value))
             if entries.tracked:
                 entries.note(key)
     activation.overlay.clear()
+    journal = activation.host.journal
+    if journal is not None:
+        journal.mark_written(activation.request)
 
 
 def undo_in_place(activation: Activation) -> None:

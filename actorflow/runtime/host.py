@@ -8,7 +8,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from actorflow import codec
@@ -25,6 +25,7 @@ from actorflow.errors import (
     ItemBudgetError,
     ReplicaFailedError,
     SpawnLimitError,
+    StoreError,
     TooManyRequestsError,
     UnknownStreamError,
     activation_error,
@@ -34,19 +35,25 @@ from actorflow.errors import (
 from actorflow.plan.app import AppPlan, unknown_stream
 from actorflow.plan.cells import Access, accesses_of
 from actorflow.plan.check import check
+from actorflow.plan.check_cells import purity_of
 from actorflow.plan.operator import Operator, Outcome, Restart
 from actorflow.runtime.activation import Activation, tell_into
+from actorflow.runtime.answers import Answer, Answers
 from actorflow.runtime.asynchronous import AsyncReplica
 from actorflow.runtime.cells import cells_of
 from actorflow.runtime.dead_letters import DeadLetters
+from actorflow.runtime.delayed import Delays
+from actorflow.runtime.journal import Journal
+from actorflow.runtime.recovery import recover
 from actorflow.runtime.replica import NEXT, SLICE_S, WAITING, Replica, behaviour
-from actorflow.runtime.request import CLEAN, RUNNING, Hold, ReplyQueue, Request
+from actorflow.runtime.request import CLEAN, RUNNING, Hold, ReplyQueue, Request, Timer
 from actorflow.runtime.return_path import ReturnStep
 from actorflow.runtime.steps import Node
 from actorflow.runtime.supervisor import Supervisor, needs_supervisor
 from actorflow.runtime.waiting import Circles
 from actorflow.runtime.watchdog import Watchdog
 from actorflow.runtime.wiring import Wiring
+from actorflow.stores.store import Store
 
 log = logging.getLogger("actorflow.host")
 
@@ -67,7 +74,8 @@ class BulkRunnable(Runnable, Protocol):
 class Host:
     """One host of an app, on the running event loop.
 
-    strict: every item goes through the codec between operators, as between hosts.
+    strict: every item goes through the codec between operators, as between hosts.   store: where what it does is kept
+    (None: nowhere, a restart forgets).
     inline: a request may be processed on its caller's stack when the host is idle (off in the simulation, where the
     order of turns is to be chosen by the seed). `chance` is the one source of randomness.
     """
@@ -82,9 +90,11 @@ class Host:
         shuffle: bool = False,
         watch: bool = True,
         chance: random.Random | None = None,
+        store: Store | None = None,
     ) -> None:
         check(app)
         self.app = app
+        self.frozen = self.crashed = False
         self.limits = app.limits
         self.loop = asyncio.get_running_loop()
         self.chance = chance or random.Random()
@@ -99,6 +109,13 @@ class Host:
         self.ready: deque[Runnable] = deque()
         self.ready_bulk: deque[BulkRunnable] = deque()
         self.awake = False
+        # what lasts
+        self._wall_offset_s = time.time() - self.loop.time() if inline else 0.0
+        self.journal = Journal(self, store) if store is not None else None
+        self.purity = purity_of(app) if store is not None else {}
+        self.answers = Answers(self)
+        self.delays = Delays(self)
+        self.aliases: dict[str, Request] = {}
         self.cells, self.spaces = cells_of(self)
         self._accesses: dict[type[Operator], Mapping[str, Access]] = {}
         self._stamped = 0
@@ -143,16 +160,22 @@ class Host:
     # -- its own life
 
     async def start(self) -> None:
-        """Run the start hooks of all operators.
+        """Open the store, run the start hooks of all operators, and go on with what was not finished.
 
-        Raises: ReplicaFailedError when one cannot be started.
+        Raises: StoreError; ReplicaFailedError when an operator cannot be started.
         """
+        if self.journal is not None:
+            await self.journal.open()
         if self._watchdog is not None:
             self._watchdog.start()
         try:
             for supervisor in self._supervisors:
                 await supervisor.start()
-        except ReplicaFailedError:
+            if self.journal is not None:
+                await recover(self, self.journal)
+            else:
+                self.delays.start({})
+        except BaseException:
             await self.stop()
             raise
 
@@ -173,6 +196,10 @@ class Host:
     async def stop(self) -> None:
         """End at once: what is in flight is failed, every task is awaited, stop hooks run."""
         self.draining = True
+        self.delays.stop()
+        if self.journal is not None:
+            await self.journal.freeze()
+            self.frozen = True  # what is not finished goes on at the next start
         for request in list(self.requests.values()):
             request.fail(HostStoppingError(f"host {self.name} stops", host=self.name))
         for replica in list(self.actors.values()):
@@ -197,7 +224,37 @@ class Host:
         if self._watchdog is not None:
             self._watchdog.stop()
             self._watchdog = None
+        if self.journal is not None:
+            self.ready.clear()
+            self.ready_bulk.clear()
+            await self.journal.close()
         self.turn()  # what was cancelled leaves its mailboxes
+
+    def crash(self) -> None:
+        """End as if the process had been killed: nothing that is not durable was ever done. For tests of recovery."""
+        self.frozen = self.crashed = self.draining = self.stopping = True
+        self.delays.stop()
+        self.ready.clear()
+        self.ready_bulk.clear()
+        for timer in (self._sweeper, self._cell_sweeper):
+            if timer is not None:
+                timer.cancel()
+        for request in self.requests.values():
+            for delayed in request.details.timers if request.details is not None else ():
+                delayed.cancel()
+        for task in (*self.workers, *self._tasks):
+            task.cancel()
+        if self.journal is not None:
+            self.journal.abandon()
+        if self._watchdog is not None:
+            self._watchdog.stop()
+            self._watchdog = None
+
+    def store_failed(self, error: StoreError) -> None:
+        """Take nothing any more: what is done cannot be kept."""
+        self.draining = True
+        for wiring in self.wirings.values():
+            wiring.failed = wiring.failed or error
 
     def run_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         """Run a coroutine in a task that the host owns: awaited at the end, its errors logged."""
@@ -215,6 +272,10 @@ class Host:
     def now_s(self) -> float:
         """Return the event loop's clock, in seconds."""
         return self.loop.time()
+
+    def wall_s(self) -> float:
+        """Return the wall clock in seconds since 1970, as it was at the start and has gone on evenly since."""
+        return self.loop.time() + self._wall_offset_s
 
     def next_number(self) -> int:
         """Return the next number of a request, activation or actor."""
@@ -251,12 +312,14 @@ class Host:
 
     def stamp(self) -> tuple[int, str, int]:
         """Return a stamp that is later than all that were given here before, and unique over hosts."""
-        now = max(time.time_ns() if self.inline else int(self.now_s() * 1e9), self._stamped + 1)
+        now = max(int(self.wall_s() * 1e9), self._stamped + 1)
         self._stamped = now
         return now, self.incarnation, 0
 
     def dirty(self) -> None:
         """Note that something was committed that a store has to keep."""
+        assert self.journal is not None
+        self.journal.dirty()
 
     def sweep_cells(self) -> None:
         """See to it that entries which outlive their time are removed."""
@@ -292,8 +355,33 @@ class Host:
         self.awake = True
         self.loop.call_soon(self.turn)
 
+    def passing(self) -> Iterator[ReturnStep]:
+        """Iterate over the replies that are between two operators on their way back."""
+        for runnable in self.ready:
+            if isinstance(runnable, ReturnStep):
+                yield runnable
+        for locks in self.spaces.values():
+            for owner, _ in locks.wanted():
+                if isinstance(owner, ReturnStep):
+                    yield owner
+
+    def carry_on_passing(self) -> None:
+        """Do what is only on its way between two places: after that everything is where it can be found."""
+        while True:
+            calls = [each for each in self.ready if isinstance(each, _Call) and each.is_passing(self)]
+            if not calls and not self._ends:
+                return
+            for call in calls:
+                self.ready.remove(call)
+                call.run(self)
+            if self._ends and not self._ending:
+                self._carry_out_ends(None)
+
     def turn(self) -> None:
         """Let what is ready run until the slice is over, then one piece of bulk work; then the event loop breathes."""
+        if self.crashed:
+            self.awake = False
+            return
         ready, bulk, clock = self.ready, self.ready_bulk, self.clock
         self.began = began = clock()
         working, turning, shuffle = self.working, self.turning, self.shuffle
@@ -392,6 +480,32 @@ class Host:
             self.register(request)
         return request
 
+    def begin_once(
+        self,
+        wiring: Wiring,
+        item: Any,
+        key: str,
+        timeout_s: float | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        sent: bool = False,
+    ) -> Request | Answer:
+        """Begin a request under a key of its caller's, unless there is one already: then return that, or its answer.
+
+        Raises: InvalidItemError, when the key was used for something else; as `begin`.
+        """
+        found = self.answers.find(key, wiring.name, item)
+        if not isinstance(found, int):
+            return found
+        request = self.open(wiring, timeout_s, attributes)
+        details = request.more()
+        details.key, details.digest, details.sent = key, found, sent
+        self.answers.begin(key, request)
+        if sent:
+            self.detach(request)
+        self.enter(request, [item])
+        return request
+
     def take_now(self, replica: Replica, request: Request, context: Context | None, item: Any) -> None:
         """Process an item on its sender's stack, and then whatever comes of it; only while the host is idle.
 
@@ -418,12 +532,14 @@ class Host:
         timeout_s: float | None = None,
         attributes: Mapping[str, Any] | None = None,
         parent: Request | None = None,
+        *,
+        restored: bool = False,
     ) -> Request:
-        """Make a request without any item yet.
+        """Make a request without any item yet. restored: it was taken before a restart, and is not refused now.
 
         Raises: HostStoppingError; TooManyRequestsError; ReplicaFailedError.
         """
-        if (
+        if not restored and (
             wiring.in_flight >= wiring.in_flight_max
             or self.in_flight >= self.limits.requests_per_host
             or (self.draining and parent is None)
@@ -464,6 +580,8 @@ class Host:
                 node.begin(request)
             for source in wiring.sources:
                 source.put(request, None, [request])
+            if self.journal is not None and request.parent is None:
+                self._accept(self.journal, request, items)
             if items and not request.state:
                 wiring.enter(request, None, items)
             counts[region] -= 1
@@ -484,6 +602,28 @@ class Host:
                     self.awake = False
         if not request.state and not request.registered:
             self.register(request)
+
+    def _accept(self, journal: Journal, request: Request, items: list[Any]) -> None:
+        """Note what a request came with, where it is to be finished after a restart, too.
+
+        Nobody would miss a request without effects whose caller has gone, and one whose items are still coming in lives
+        with its connection.
+        """
+        details = request.details
+        wanted = not request.stream.pure or (details is not None and (details.sent or details.key is not None))
+        if wanted and (details is None or details.input is None) and request not in journal.inputs:
+            journal.accept(request, [codec.copy_if_mutable(item) for item in items])
+
+    def set_deadline(self, request: Request, left_s: float) -> None:
+        """Let a request that goes on after a restart end when it would have ended."""
+        self._deadlines.discard(request, request.timeout_s)
+        request.deadline_given_s = self.loop.time() + left_s
+
+        def expire() -> None:
+            request.expire()
+
+        later = self.loop.call_later(left_s, expire)
+        request.more().own("releases")[later.cancel] = None
 
     def register(self, request: Request) -> None:
         """Note a request that did not end at once: now it has a deadline, and can be found and cancelled."""
@@ -517,6 +657,17 @@ class Host:
                 self._idle.set_result(None)
         if request.parent is not None and request.committed:
             request.parent.committed = True
+        details = request.details
+        if details is not None and not (self.frozen and request.error is not None):
+            if details.id is not None:
+                self.aliases.pop(details.id, None)
+            if details.key is not None:
+                self.answers.ended(details.key, request)
+        if self.journal is not None and not self.frozen:
+            if request.parent is None:
+                self.journal.ended(request)
+            else:
+                self.journal.touch(request)
         if request.bulk:
             self.bulk.pop(request, None)
 
@@ -525,12 +676,14 @@ class Host:
 
         Raises: what the request failed with.
         """
-        if request.state == RUNNING and not request.answered:
-            request.future = self.loop.create_future()
+        if (request.state == RUNNING and not request.answered) or request.held:
+            if request.future is None:
+                request.future = self.loop.create_future()
             try:
-                await request.future
+                await asyncio.shield(request.future)
             except asyncio.CancelledError:
-                request.cancel("its caller was cancelled")
+                if request.details is None or request.details.key is None:
+                    request.cancel("its caller was cancelled")  # who has a key may ask again
                 raise
         if request.error is not None:
             raise request.error
@@ -592,10 +745,13 @@ class Host:
             return self.begin(wiring, item, self.limits.unwind_timeout_s)
         child = self._child(parent, wiring)
         child.caller = activation
+        if self.journal is not None and not parent.stream.pure:
+            child.more().asked = (wiring.name, codec.copy_if_mutable(item))
+            self.journal.touch(parent)
         self.enter(child, [codec.handed_over(item)] if self.strict else [item])
         return child
 
-    def call_for(self, parent: Request, wiring: Wiring, item: Any, ended: Callable[[Request], None]) -> None:
+    def call_for(self, parent: Request, wiring: Wiring, item: Any, ended: Callable[[Request], None]) -> Request:
         """Begin a child request for a step; `ended` is called when it ends.
 
         Raises: CallDepthError, TooManyRequestsError and the like.
@@ -611,6 +767,7 @@ class Host:
             self.soon(self._enter_later, (child, items))
         else:
             self.enter(child, items)
+        return child
 
     def _enter_later(self, entering: tuple[Request, list[Any]]) -> None:
         request, items = entering
@@ -644,6 +801,8 @@ class Host:
             self.dead_letters.add(Request(self, wiring, wiring.timeout_s, [0]), error, item=item)
             return None
         self.detach(request)
+        if self.journal is not None:
+            request.more().sent = True
         self.enter(request, [item])
         return request
 
@@ -654,6 +813,8 @@ class Host:
 
     def find(self, request_id: str) -> Request | None:
         """Return a request in flight by its id."""
+        if (known := self.aliases.get(request_id)) is not None:
+            return known
         incarnation, _, number = request_id.rpartition(".")
         if incarnation != self.incarnation or not number.isdecimal():
             return None
@@ -811,15 +972,20 @@ class Host:
         region = replica.region_of(request)
         request.counts[region] += 1
         timers = request.more().own("timers")
+        timer = Timer((replica, context, self.now_s() + delay_s, item))
 
         def due() -> None:
-            del timers[handle]
+            del timers[timer]
             if not replica.closing:
                 replica.put(request, context, [item])
+            if self.journal is not None:
+                self.journal.touch(request)
             request.release(region)
 
-        handle = self.loop.call_later(delay_s, due)
-        timers[handle] = region
+        timer.handle = self.loop.call_later(delay_s, due)
+        timers[timer] = region
+        if self.journal is not None:
+            self.journal.touch(request)
 
     # -- ways back and ends
 
@@ -924,6 +1090,10 @@ class _Call:
 
     def run(self, host: Host) -> None:
         self._function(self._argument)
+
+    def is_passing(self, host: Host) -> bool:
+        """Return whether this carries something of a request from one place to another."""
+        return self._function in {host._enter_later, host._carry_out_ends}
 
 
 class _Remade:

@@ -8,7 +8,7 @@ and what comes after it of the same request waits behind it: its order is kept.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from actorflow.core.locks import Locks
@@ -181,6 +181,12 @@ class Owning(Replica):
         for context, items in claim.queue:
             self.drop(claim.at_work, context, items)
         claim.queue.clear()
+
+    def waiting(self) -> Iterator[tuple[Request, Context | None, list[Any], Iterator[Any] | None]]:
+        for request, claim in self.claims.items():
+            for context, items in claim.queue:
+                yield request, context, items, None
+        yield from super().waiting()
 
     def who_waits(self) -> dict[Any, list[Any]]:
         waiting: dict[Any, list[Any]] = {}

@@ -422,6 +422,19 @@ class Replica:
 
     # -- what others ask of it
 
+    def waiting(self) -> Iterator[tuple[Request, Context | None, list[Any], Iterator[Any] | None]]:
+        """Iterate over what waits here: of each request in its order; with its generator, what is under way in one."""
+        for request, context, items in (*reversed(self.rest), *self.quick):
+            yield request, context, items, None
+        for lane in (self.bulk, self.parked):
+            for request, queue in (lane or {}).items():
+                for context, items, generator in queue:
+                    yield request, context, items, generator
+
+    def rerunning(self) -> Iterable[Any]:
+        """Iterate over the activations that are to be run again."""
+        return ()
+
     def who_waits(self) -> dict[Any, list[Any]]:
         """Return, for each request and ask that waits here for a place or a key, whom it waits for: any of these."""
         return {}

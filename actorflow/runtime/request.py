@@ -51,26 +51,35 @@ class Details:
     told: async actors of others that have been sent items.   feeds: inputs that wait for room.
     releases: callbacks for what ends with the request.   scratch: notes of operators, by replica.
     trips: by loop, how often an item has been round at the most, where that is counted.
+    key, digest: given by the caller, who may ask again with it, and a checksum of what was asked.   watchers: called
+    at the end, for those who did.   sent: nobody waits for an answer.   asked: of a child, stream and item.
+    id: of a request that goes on after a restart, the one it began with.
     """
 
     __slots__ = (
         "activations",
         "actors",
+        "asked",
         "attributes",
         "children",
+        "digest",
         "feeds",
         "folds",
         "frames",
+        "id",
         "idle_since_s",
         "input",
         "item",
+        "key",
         "open_children",
         "parked",
         "releases",
         "scratch",
+        "sent",
         "timers",
         "told",
         "trips",
+        "watchers",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -79,13 +88,19 @@ class Details:
         self.item: Any = None
         self.input: Hold | None = None  # of a request whose items are still coming
         self.open_children = 0  # in the whole tree below a root
+        self.key: str | None = None
+        self.digest: int | None = None
+        self.id: str | None = None
+        self.asked: tuple[str, Any] | None = None
+        self.sent = False
+        self.watchers: dict[Callable[[Request], None], None] = _NOTHING
         # all share one empty table until they have something in them (see `own`): a table each would be half a kilobyte
         self.folds: dict[int, Any] = _NOTHING
         self.frames: dict[Frame, None] = _NOTHING
         self.activations: dict[Activation, None] = _NOTHING
         self.children: dict[Request, None] = _NOTHING
         self.actors: dict[int, Replica] = _NOTHING
-        self.timers: dict[Any, int] = _NOTHING
+        self.timers: dict[Timer, int] = _NOTHING
         self.parked: dict[Replica, int] = _NOTHING
         self.feeds: dict[asyncio.Future[None], None] = _NOTHING
         self.releases: dict[Callable[[], None], None] = _NOTHING
@@ -120,7 +135,8 @@ class Request(msgspec.Struct, eq=False):
     state: RUNNING until it has ended, then REPLIED or FAILED; it never changes again.
     counts: items and holds that are not finished, per region (see `core.progress`).
     bulk: its envelopes take the bulk lane of mailboxes.   committed: an activation of it has committed.
-    answered: whoever waited has been told.   registered: it can be found, cancelled and timed out.
+    answered: how it ended is decided.   held: whoever waits is told when what it follows from is durable.
+    registered: it can be found, cancelled and timed out.
     """
 
     host: Host
@@ -139,6 +155,7 @@ class Request(msgspec.Struct, eq=False):
     bulk: int = QUICK
     committed: bool = False
     answered: bool = False
+    held: bool = False
     registered: bool = False
     future: asyncio.Future[None] | None = None
     on_end: Callable[[Request], None] | None = None
@@ -151,6 +168,8 @@ class Request(msgspec.Struct, eq=False):
     @property
     def id(self) -> str:
         """Return the id: the host's incarnation and the number of the request on it."""
+        if self.details is not None and self.details.id is not None:
+            return self.details.id
         if not self.number:
             self.number = self.host.next_number()
         return f"{self.host.incarnation}.{self.number}"
@@ -330,7 +349,10 @@ class Request(msgspec.Struct, eq=False):
                     self.answered = True
                     self._answer()
         elif kind == "many" and self.replies is not None:
-            self.replies.push(values)
+            if self.stream.gated and self.parent is None and self.replies.streamed:
+                self.replies.hold(list(values))
+            else:
+                self.replies.push(values)
 
     # -- the end
 
@@ -347,7 +369,13 @@ class Request(msgspec.Struct, eq=False):
             )
             return
         self.state = REPLIED
-        if self.registered or self.details is not None or self.on_end is not None or self.parent is not None:
+        if (
+            self.registered
+            or self.details is not None
+            or self.on_end is not None
+            or self.parent is not None
+            or self.stream.gated
+        ):
             self._end()
         else:
             self.answered = True  # it ended before its first turn was over: nobody has had to wait
@@ -398,12 +426,26 @@ class Request(msgspec.Struct, eq=False):
             self.replies.close()
 
     def _answer(self) -> None:
+        journal = self.host.journal
+        if journal is not None and self.parent is None and self.stream.gated:
+            self.held = True
+            journal.hold(self.tell)
+        else:
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell whoever waits how this has ended."""
+        self.held = False
         if self.replies is not None:
             self.replies.close()
         if self.future is not None and not self.future.done():
             self.future.set_result(None)
         if self.on_end is not None:
             self.host.end_later(self.on_end, self)
+        if self.details is not None and self.details.watchers:
+            for watcher in list(self.details.watchers):
+                self.host.end_later(watcher, self)
+            self.details.watchers.clear()
 
     def _let_go(self, details: Details) -> None:
         """Cancel and release all that the request still has anywhere; what waits in mailboxes is dropped there."""
@@ -430,6 +472,21 @@ class Request(msgspec.Struct, eq=False):
         details.wake_producers(self)
         if details.frames:
             self.host.unwind_rest(self, details.frames)
+
+
+class Timer:
+    """An item that waits for its time. about: where it goes then, `(replica, context, due in seconds, item)`."""
+
+    __slots__ = ("about", "handle")
+
+    def __init__(self, about: tuple[Replica, Any, float, Any]) -> None:
+        self.about = about
+        self.handle: asyncio.TimerHandle | None = None
+
+    def cancel(self) -> None:
+        """Let it never come."""
+        if self.handle is not None:
+            self.handle.cancel()
 
 
 class Hold:
@@ -465,19 +522,36 @@ class Hold:
 class ReplyQueue:
     """Streamed replies on their way to one reader: bounded, since unread replies count as items of the request."""
 
-    __slots__ = ("_closed", "_request", "_values", "_waiting", "streamed")
+    __slots__ = ("_closed", "_held", "_request", "_values", "_waiting", "streamed")
 
     def __init__(self, request: Request) -> None:
         self._request = request
         self._values: deque[Any] = deque()
         self._waiting: asyncio.Future[None] | None = None
         self._closed = False
+        self._held = 0  # values that wait until what they follow from is durable
         self.streamed = False  # somebody reads while they come, so it pays to wait for a slow reader
 
     @property
     def unread(self) -> int:
         """Return the number of replies that wait for the reader."""
-        return len(self._values)
+        return len(self._values) + self._held
+
+    def hold(self, values: list[Any]) -> None:
+        """Add replies as soon as what they follow from is durable."""
+        journal = self._request.host.journal
+        assert journal is not None
+        self._held += len(values)
+
+        def let_go() -> None:
+            self._held -= len(values)
+            self.push(values)
+
+        journal.hold(let_go)
+
+    def peek(self) -> list[Any]:
+        """Return all replies that are there, and leave them."""
+        return list(self._values)
 
     def push(self, values: Iterable[Any]) -> None:
         """Add replies and wake the reader."""

@@ -43,6 +43,26 @@ class ReturnStep:
             request.counts[self._region] += 1
 
     @property
+    def request(self) -> Request:
+        """Return whose reply this is."""
+        return self._request
+
+    @property
+    def frame(self) -> Frame:
+        """Return where the reply is."""
+        return self._frame
+
+    @property
+    def outcome(self) -> Outcome:
+        """Return what comes back."""
+        return self._outcome
+
+    @property
+    def told(self) -> bool:
+        """Return whether the request has ended, and this only tells of it."""
+        return self._told
+
+    @property
     def replica(self) -> Replica:
         """Return whose `on_reply` this is."""
         replica: Replica = self._frame.replica
@@ -59,7 +79,7 @@ class ReturnStep:
             return
         watcher: Any = frame.replica.op  # one that has `on_reply`: only those get here
         if inspect.iscoroutinefunction(watcher.on_reply):
-            place = TaskPlace()
+            place = TaskPlace(self)
             activation = self._activation(Activation(host, place))
             place.activation = activation
             op = view(watcher, activation)
@@ -200,9 +220,10 @@ class ReturnStep:
 class TaskPlace:
     """What stands for a worker while an async hook runs: it can be cancelled, and has an activation."""
 
-    __slots__ = ("activation", "task")
+    __slots__ = ("activation", "step", "task")
 
-    def __init__(self) -> None:
+    def __init__(self, step: ReturnStep | None = None) -> None:
+        self.step = step
         self.task: asyncio.Task[Any] | None = None
         self.activation: Activation | None = None
 

@@ -24,6 +24,7 @@ from actorflow.runtime.request import UNSET, Request
 
 if TYPE_CHECKING:
     from actorflow.runtime.host import Host
+    from actorflow.runtime.journal import Journal
     from actorflow.runtime.wiring import Wiring
 
 Put = Callable[[Request, Context | None, list[Any]], None]
@@ -222,7 +223,7 @@ class Replying(Node):
             request.deliver(items)
 
 
-class _Gathered:
+class Gathered:
     """A fold's state for one request: the value, and the return stack that all items so far have in common."""
 
     __slots__ = ("frames", "value")
@@ -244,15 +245,15 @@ class Folding(Node):
     def begin(self, request: Request) -> None:
         self._state(request)
 
-    def _state(self, request: Request) -> _Gathered | None:
+    def _state(self, request: Request) -> Gathered | None:
         """Return the state of a request, made when first asked for; None when that failed, or the request has ended."""
         if request.cancelled:
             return None
         folds = request.more().own("folds")
-        state: _Gathered | None = folds.get(self.number)
+        state: Gathered | None = folds.get(self.number)
         if state is None:
             try:
-                state = folds[self.number] = _Gathered(self.fold.begin())
+                state = folds[self.number] = Gathered(self.fold.begin())
             except FAILURES as error:
                 request.fail(self.error_of(None, request, "the beginning of input", error))
                 return None
@@ -282,7 +283,7 @@ class Folding(Node):
 
     def finish(self, request: Request) -> bool:
         assert request.details is not None
-        state: _Gathered = request.details.folds.pop(self.number)
+        state: Gathered = request.details.folds.pop(self.number)
         context = Context(state.frames) if state.frames is not None and state.frames is not UNSET else None
         return emit_all(self, request, context, lambda: iter(self.fold.end(state.value)))
 
@@ -424,13 +425,14 @@ def emit_all(node: Node, request: Request, context: Context | None, results: Cal
     return False
 
 
-class _Calls:
-    """The child requests of one request at one call step."""
+class OpenCalls:
+    """The child requests of one request at one call step. A place is where a result will be, for those in order."""
 
-    __slots__ = ("open", "results", "waiting")
+    __slots__ = ("children", "open", "results", "waiting")
 
     def __init__(self) -> None:
         self.open = 0
+        self.children: dict[Request, tuple[Context | None, Any, list[Any]]] = {}
         self.waiting: deque[tuple[Context | None, Any, list[Any]]] = deque()
         self.results: deque[tuple[Context | None, list[Any]]] = deque()
 
@@ -450,11 +452,7 @@ class Calling(Node):
     def receive(self, request: Request, context: Context | None, items: list[Any]) -> None:
         if request.state:
             return
-        details = request.more()
-        calls: _Calls | None = details.folds.get(self.number)
-        if calls is None:
-            calls = details.own("folds")[self.number] = _Calls()
-            details.own("releases")[partial(self._forget, request, calls)] = None
+        calls = self.calls_of(request)
         request.counts[self.region] += len(items)
         for item in items:
             place: list[Any] = [UNSET]
@@ -463,21 +461,45 @@ class Calling(Node):
             calls.waiting.append((context, item, place))
         self._go_on(request, calls)
 
-    def _go_on(self, request: Request, calls: _Calls) -> None:
+    def calls_of(self, request: Request) -> OpenCalls:
+        """Return the open calls of a request here, made when first asked for."""
+        details = request.more()
+        calls: OpenCalls | None = details.folds.get(self.number)
+        if calls is None:
+            calls = details.own("folds")[self.number] = OpenCalls()
+            details.own("releases")[partial(self._forget, request, calls)] = None
+        return calls
+
+    def adopt(
+        self, request: Request, calls: OpenCalls, child: Request, context: Context | None, item: Any, place: list[Any]
+    ) -> None:
+        """Take a child request as one that was made here."""
+        calls.open += 1
+        child.on_end = self._ender(request, calls, context, item, place)
+        calls.children[child] = (context, item, place)
+
+    def _ender(
+        self, request: Request, calls: OpenCalls, context: Context | None, item: Any, place: list[Any]
+    ) -> Callable[[Request], None]:
+        def ended(child: Request) -> None:
+            calls.open -= 1
+            calls.children.pop(child, None)
+            self._take(request, calls, context, item, place, child)
+
+        return ended
+
+    def _go_on(self, request: Request, calls: OpenCalls) -> None:
         host = self.stream.host
         while calls.waiting and calls.open < self._concurrency and not request.state:
             context, item, place = calls.waiting.popleft()
             calls.open += 1
-
-            def ended(
-                child: Request, context: Context | None = context, item: Any = item, place: list[Any] = place
-            ) -> None:
-                calls.open -= 1
-                self._take(request, calls, context, item, place, child)
-
             try:
                 wiring = host.stream(self._target)
-                host.call_for(request, wiring, wiring.checked(item), ended)
+                child = host.call_for(
+                    request, wiring, wiring.checked(item), self._ender(request, calls, context, item, place)
+                )
+                if not child.state:
+                    calls.children[child] = (context, item, place)
             except ActorflowError as error:
                 calls.open -= 1
                 place[0] = ()
@@ -486,7 +508,7 @@ class Calling(Node):
                 self._consumed(request)
 
     def _take(
-        self, request: Request, calls: _Calls, context: Context | None, item: Any, place: list[Any], child: Request
+        self, request: Request, calls: OpenCalls, context: Context | None, item: Any, place: list[Any], child: Request
     ) -> None:
         if request.state:
             request.counts[self.region] -= 1
@@ -506,7 +528,7 @@ class Calling(Node):
         if calls.waiting and not request.state:
             self._go_on(request, calls)
 
-    def _emit(self, request: Request, calls: _Calls) -> None:
+    def _emit(self, request: Request, calls: OpenCalls) -> None:
         while calls.results and calls.results[0][1][0] is not UNSET:
             context, place = calls.results.popleft()
             if place[0] and not request.state:
@@ -519,7 +541,7 @@ class Calling(Node):
         if request.bulk:
             request.relieve()
 
-    def _forget(self, request: Request, calls: _Calls) -> None:
+    def _forget(self, request: Request, calls: OpenCalls) -> None:
         """Stop counting what has not been called when the request ends."""
         request.counts[self.region] -= len(calls.waiting)
         calls.waiting.clear()
@@ -541,6 +563,18 @@ def fan_out(targets: list[Put]) -> Put:
         last(request, context, items)
 
     return put
+
+
+def noted(put: Put, journal: Journal) -> Put:
+    """Return a `put` that tells the journal of requests which cannot begin again that they have gone on."""
+    wrote = journal.wrote
+
+    def put_noted(request: Request, context: Context | None, items: list[Any]) -> None:
+        if wrote:
+            journal.touch(request)
+        put(request, context, items)
+
+    return put_noted
 
 
 def through_codec(put: Put) -> Put:

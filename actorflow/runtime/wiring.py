@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,7 @@ from actorflow.runtime.steps import (
     Replying,
     Router,
     fan_out,
+    noted,
     nowhere,
     through_codec,
 )
@@ -237,6 +239,10 @@ class Wiring:
         self.host = host
         self.topology = topology
         self.name = topology.stream
+        purity = host.purity.get(topology.stream)
+        self.pure = purity is not None and purity.pure
+        self.gated = host.journal is not None and not (purity is not None and purity.pure and not purity.reads)
+        self.shape = _shape(topology)
         self.replies = topology.replies
         self.early = topology.early
         self.timeout_s = topology.timeout_s or host.limits.timeout_s
@@ -281,6 +287,7 @@ class Wiring:
         self.sources = [self.nodes[step.number] for step in topology.steps if isinstance(step, Source)]
         first = getattr(self.enter, "__self__", None)
         simple = host.inline and not self.watched and not self.sources and self.replies == "one"
+        simple = simple and (host.journal is None or not self.gated)
         if isinstance(first, Replica) and simple:
             self.direct = first
         self.reply: Put = self.nodes[topology.steps[-1].number].put
@@ -464,6 +471,8 @@ class Wiring:
             put = node.receive_other if other else node.put
         if self.host.strict and isinstance(node, (OperatorNode, Folding, Calling, Joining, Replying, Turn)):
             put = through_codec(put)
+        if self.host.journal is not None and not self.pure:
+            put = noted(put, self.host.journal)
         put = self._crossing(put, first.source, step.number)
         return Fused(self, functions, put).put if functions else put
 
@@ -493,6 +502,13 @@ class Wiring:
 
 
 _OUTPUTS = ("", ERRORS, FEEDBACK, AGAIN, END)
+
+
+def _shape(topology: Topology) -> str:
+    """Return what identifies the steps of a stream, for requests that go on with it after a restart."""
+    steps = [f"{step.kind} {step.name}" for step in topology.steps]
+    edges = [f"{edge.source}{edge.output}>{edge.target}{edge.input}" for edge in topology.edges]
+    return f"{zlib.crc32(chr(10).join((*steps, *edges)).encode()):08x}"
 
 
 def _has_mailbox(step: Step) -> bool:

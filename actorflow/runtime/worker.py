@@ -83,6 +83,9 @@ class Worker:
         if again is not None:
             activation.recorded, activation.reruns, activation.skip = again.recorded, again.reruns, again.handed
             activation.skip_back = again.fed
+            activation.given, activation.children = again.given, again.children
+            if again.held:
+                self._take_over(again)
             for answer in again.recorded:
                 answer.used = False
         if context is not None and context.ask is not None:
@@ -100,6 +103,14 @@ class Worker:
         else:
             self._begin_owned(item)
 
+    def _take_over(self, again: Again) -> None:
+        """Hold what the activation held before a restart."""
+        again.request.more().releases.pop(again, None)
+        for locks in {locks for locks, _, _ in again.held}:
+            locks.pass_on(again, self.activation)
+            self.activation.locked.append(locks)
+        again.held = []
+
     def _begin_owned(self, item: Any) -> None:
         """Take the key in hand, waiting for it if somebody works on it, and begin."""
         node, activation = self.replica.node, self.activation
@@ -111,7 +122,8 @@ class Worker:
                 activation.keys = {node.key(each) for each in item}
             else:
                 key = activation.key = node.key(item)
-                activation.locked.append(owned.locks)
+                if owned.locks not in activation.locked:
+                    activation.locked.append(owned.locks)
                 if owned.locks.ask(activation, key, shared=node.owned_shared):
                     self.begin(self._process(item))
                     return
@@ -288,6 +300,8 @@ class Worker:
     def _finished(self, result: Any, error: BaseException | None) -> None:
         """Commit or abort, count the item as consumed, and make room for the next."""
         activation, replica = self.activation, self.replica
+        if replica.host.crashed:
+            return  # the host is gone: what it was doing goes on elsewhere, from what it had kept
         request, context = activation.request, activation.context
         details = request.details
         # out of the books first: a failing activation must not be cancelled by the end of its own request
@@ -298,7 +312,7 @@ class Worker:
         if ask is not None:
             ask.activation = None
         count = len(activation.item) if replica.node.batches else 1
-        if activation.recorded and error is None and not request.state:
+        if (activation.recorded or activation.children) and error is None and not request.state:
             try:
                 activation.check_replay()
             except Exception as mismatch:
@@ -344,6 +358,10 @@ class Worker:
             activation.release_locks()
         if activation.recorded:
             activation.recorded = []
+        if activation.given is not None:
+            activation.given = activation.chance = None
+        if activation.children:
+            activation.children = []
         activation.reruns = activation.skip = activation.handed = activation.fed = activation.skip_back = 0
         replica.worker_free(self)
 

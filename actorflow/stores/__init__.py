@@ -1,0 +1,40 @@
+"""Where a host keeps what must outlive it: `open_store` makes the store that a url names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from actorflow.errors import StoreError, summary
+from actorflow.stores.memory import MemoryStore
+from actorflow.stores.store import Opened, Row, Store
+
+__all__ = ["MemoryStore", "Opened", "Row", "Store", "open_store"]
+
+SQLITE = "sqlite:///"
+KNOWN = "sqlite:///relative.db, sqlite:////absolute/path.db and memory:"
+
+
+def open_store(url: str, *, sync: bool = True) -> Store:
+    """Return the store that a url names; nothing is touched before its `open`.
+
+    `sqlite:///relative.db` and `sqlite:////absolute/path.db` are files, taken as they are written (no percent signs, no
+    `~`); `memory:` ends with the process. `sync=False` does without waiting for the disk: a killed process still loses
+    nothing, but a power cut may lose the last epochs or damage the file. It is meant for tests.
+
+    Raises: StoreError, for any other url.
+    """
+    if url == "memory:":
+        return MemoryStore()
+    if url.startswith(SQLITE):
+        path = url.removeprefix(SQLITE)
+        if not path or "\0" in path:
+            raise StoreError(f"store url {summary(url)} names no file; known are {KNOWN}")
+        # Late, since not every system that runs a host has the file locks of POSIX.
+        from actorflow.stores.sqlite import SqliteStore
+
+        return SqliteStore(Path(path), sync=sync)
+    scheme, colon, _ = url.partition(":")  # no more of it is shown: it may hold a password
+    if scheme == "sqlite":
+        raise StoreError(f"store url {summary(url)} has too few slashes, or names no file; known are {KNOWN}")
+    found = f"has the unknown scheme {summary(scheme)}" if colon else "has no scheme"
+    raise StoreError(f"the store url {found}; known are {KNOWN} (postgresql comes later, as an extra)")
