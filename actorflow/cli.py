@@ -11,9 +11,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -24,7 +24,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from actorflow import codec
-from actorflow.errors import ActorflowError
+from actorflow.errors import ActorflowError, StoreError
 from actorflow.gateway import Gateway
 from actorflow.plan.app import AppPlan
 from actorflow.plan.check import faults_of
@@ -33,8 +33,12 @@ from actorflow.plan.draw import to_json, to_mermaid, to_svg
 from actorflow.remote import RemoteConnection
 from actorflow.report import RequestReport
 from actorflow.runtime.host import Host
+from actorflow.runtime.reading import LIMIT, LIMIT_MAX
+from actorflow.stores import open_store
+from actorflow.stores.store import Store
 
 URL = "http://127.0.0.1:7700"
+T = TypeVar("T")
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 console = Console(stderr=True, highlight=False)
@@ -60,21 +64,51 @@ def main() -> None:
 @click.option("--token-file", type=click.Path(exists=True, dir_okay=False), help="File with the token to ask for.")
 @click.option("--strict", is_flag=True, help="Send every item through the codec, as between hosts.")
 @click.option("--drain-s", default=30.0, show_default=True, help="Longest wait for requests in flight at the end.")
-def run(target: str, address: str, port: int, token_file: str | None, strict: bool, drain_s: float) -> None:
+@click.option("--store", metavar="URL", help="Where state and requests are kept, such as sqlite:///shop.db.")
+@click.option(
+    "--sync",
+    type=click.Choice(["full", "off"]),
+    default="full",
+    show_default=True,
+    help="off: do not wait for the disk; the last moments may be lost when the machine (not the process) fails.",
+)
+def run(
+    target: str,
+    address: str,
+    port: int,
+    token_file: str | None,
+    strict: bool,
+    drain_s: float,
+    store: str | None,
+    sync: str,
+) -> None:
     """Start an app on this machine and serve it until Ctrl-C.
 
     On Ctrl-C or SIGTERM the host takes nothing new, finishes what is in flight and exits with 0; a second one
-    ends it at once. In memory: a restart forgets.
+    ends it at once. Without --store everything is in memory, and a restart forgets. With one, what was acknowledged
+    survives whatever happens, requests under way go on at the next start, and a caller that asks again with the key
+    of its request gets the one answer.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     app = _load(target)
     token = Path(token_file).read_text().strip() if token_file else os.environ.get("ACTORFLOW_TOKEN")
-    _run(_serve(app, address=address, port=port, token=token, strict=strict, drain_s=drain_s))
+    where = _store(store, sync=sync == "full") if store is not None else None
+    _run(_serve(app, address=address, port=port, token=token, strict=strict, drain_s=drain_s, store=where, url=store))
 
 
-async def _serve(app: AppPlan, *, address: str, port: int, token: str | None, strict: bool, drain_s: float) -> None:
+async def _serve(
+    app: AppPlan,
+    *,
+    address: str,
+    port: int,
+    token: str | None,
+    strict: bool,
+    drain_s: float,
+    store: Store | None,
+    url: str | None,
+) -> None:
     try:
-        host = Host(app, strict=strict)
+        host = Host(app, strict=strict, store=store)
         gateway = Gateway(host, address=address, port=port, token=token)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
@@ -99,7 +133,10 @@ async def _serve(app: AppPlan, *, address: str, port: int, token: str | None, st
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-    console.print(f"[bold]{app.name}[/bold] answers on {gateway.url} (in memory: a restart forgets)")
+    kept = f"kept in {url}" if url is not None else "in memory: a restart forgets"
+    console.print(f"[bold]{app.name}[/bold] answers on {gateway.url} ({escape(kept)})", soft_wrap=True)
+    if host.requests:
+        console.print(f"{len(host.requests)} requests that were under way go on")
     for name in host.wirings:
         console.print(f"  POST {gateway.url}/streams/{name}")
     console.print("Ctrl-C drains and stops.")
@@ -131,6 +168,126 @@ async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool
     doing.cancel()
     await asyncio.gather(doing, return_exceptions=True)
     return False
+
+
+@main.command()
+@click.argument("cell", required=False)
+@click.argument("key", required=False)
+@click.option("--start", help="First key of a range.")
+@click.option("--end", help="Key before which a range ends.")
+@click.option("--limit", type=click.IntRange(1, LIMIT_MAX), default=LIMIT, show_default=True, help="Entries at most.")
+@click.option("--url", default=URL, show_default=True, envvar="ACTORFLOW_URL", help="The host.")
+def state(cell: str | None, key: str | None, start: str | None, end: str | None, limit: int, url: str) -> None:
+    """Look at the state of a running app: its cells, a range of a CELL, or what it holds under a KEY.
+
+    Keys are JSON, or plain text. What is shown is committed, and of one instant.
+    """
+    _run(_state(cell, key, start, end, limit, url))
+
+
+async def _state(cell: str | None, key: str | None, start: str | None, end: str | None, limit: int, url: str) -> None:
+    connection = _connection(url)
+    try:
+        if cell is None:
+            cells = await connection.ask("cells", None)
+            table = Table(*("cell", "kind", "keyed by", "entries", "locked", "waiting"))
+            for each in cells:
+                columns = (
+                    each["name"],
+                    each["kind"],
+                    each["key"] or "",
+                    each["entries"],
+                    each["locked"],
+                    each["waiting"],
+                )
+                table.add_row(*map(str, columns))
+            Console().print(table)
+        elif key is not None:
+            _print(await connection.ask("cell", [cell, _key(key)]))
+        else:
+            kinds = {each["name"]: each["key"] for each in await connection.ask("cells", None)}
+            if cell in kinds and kinds[cell] is None:
+                _print(await connection.ask("cell", [cell, None]))
+                return
+            for found, value in await connection.ask("range", [cell, _key(start), _key(end), limit]):
+                _print([found, value])
+    finally:
+        await connection.close()
+
+
+def _key(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
+@main.group()
+def store() -> None:
+    """Look after a store, also while a host has it open.
+
+    \b
+    actorflow store check sqlite:///shop.db               is everything there that was written?
+    actorflow store backup sqlite:///shop.db copy.db      a consistent copy
+    """  # noqa: D301 - click looks for that control character
+
+
+@store.command("check")
+@click.argument("url")
+def store_check(url: str) -> None:
+    """Check that a store holds what was written to it; exits with 1 when it does not."""
+    faults = _reading(url, lambda opened: opened.check())
+    for fault in faults:
+        console.print(f"[red]✗[/red] {escape(fault)}", soft_wrap=True)
+    if faults:
+        sys.exit(EXIT_FAILED)
+    tables, size = _reading(url, lambda opened: (opened.tables(), opened.size_bytes()))
+    console.print(f"[green]✓[/green] {url}: {size:,} bytes, tables {', '.join(tables) or 'none'}", soft_wrap=True)
+
+
+@store.command("backup")
+@click.argument("url")
+@click.argument("path", type=click.Path(path_type=Path))
+def store_backup(url: str, path: Path) -> None:
+    """Copy a store to PATH, consistent as of one moment, while a host may go on writing."""
+    _reading(url, lambda opened: opened.backup(path))
+    console.print(f"copied {url} to {path}", soft_wrap=True)
+
+
+@store.command("compact")
+@click.argument("url")
+def store_compact(url: str) -> None:
+    """Give back the space that a store does not need; no host may have it open."""
+    where = _store(url)
+    try:
+        where.open(app=_reading(url, lambda opened: opened.open(app="").app))
+        freed = where.compact()
+        where.close()
+    except StoreError as error:
+        raise click.ClickException(str(error)) from None
+    console.print(f"gave back {freed:,} bytes")
+
+
+def _store(url: str, *, sync: bool = True) -> Store:
+    try:
+        return open_store(url, sync=sync)
+    except StoreError as error:
+        raise click.BadParameter(str(error), param_hint="--store") from None
+
+
+def _reading(url: str, work: Callable[[Store], T]) -> T:
+    """Do something with a store that is only read, and may be open elsewhere."""
+    try:
+        where = open_store(url, reading=True)
+        where.open(app="")
+        try:
+            return work(where)
+        finally:
+            where.close()
+    except StoreError as error:
+        raise click.ClickException(str(error)) from None
 
 
 @main.command()

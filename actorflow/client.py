@@ -50,6 +50,7 @@ class Client:
         timeout_s: float | None = ...,
         attributes: Mapping[str, Any] | None = ...,
         on_progress: OnProgress | None = ...,
+        key: str | None = ...,
     ) -> Coroutine[Any, Any, R]: ...
     @overload
     def request(
@@ -60,6 +61,7 @@ class Client:
         timeout_s: float | None = ...,
         attributes: Mapping[str, Any] | None = ...,
         on_progress: OnProgress | None = ...,
+        key: str | None = ...,
     ) -> Coroutine[Any, Any, Any]: ...
     def request(
         self,
@@ -69,17 +71,21 @@ class Client:
         timeout_s: float | None = None,
         attributes: Mapping[str, Any] | None = None,
         on_progress: OnProgress | None = None,
+        key: str | None = None,
     ) -> Coroutine[Any, Any, Any]:
         """Send one item and await the one reply. Cancelling the await cancels the request.
 
         timeout_s: the deadline, by default the stream's.   attributes: what operators see as `self.request.attributes`.
         on_progress: called with a `RequestReport` four times a second while the request takes time: how much is under
-        way, and for each loop its round, its items and its state.
+        way, and for each loop its round, its items and its state.   key: an idempotency key. Whoever asks again with
+        the same key, for the same item, gets the one answer, and nothing is done twice. A client far away makes one for
+        each request, and asks again by itself when its connection is lost, until the deadline; one in the same process
+        needs none.
 
         Raises: UnknownStreamError, InvalidItemError, or whatever the request ended with (see `actorflow.errors`); an
         exception that an operator raised is caught by its own class as well as by ActivationError.
         """
-        return self._connection.request(stream, item, timeout_s, attributes, on_progress)
+        return self._connection.request(stream, item, timeout_s, attributes, on_progress, key)
 
     @overload
     def stream(
@@ -131,24 +137,57 @@ class Client:
         *,
         timeout_s: float | None = None,
         attributes: Mapping[str, Any] | None = None,
+        key: str | None = None,
     ) -> str:
         """Start a request, return its id once it is accepted, and await no reply; its errors become dead letters.
 
+        On a host with a store it is accepted when that is durable: it will be done, whatever happens.
+
         Raises: UnknownStreamError, InvalidItemError, TooManyRequestsError, HostStoppingError.
         """
-        return await self._connection.send(stream, item, timeout_s, attributes)
+        return await self._connection.send(stream, item, timeout_s, attributes, key)
 
     async def cancel(self, request_id: str) -> bool:
         """Cancel a request by its id; return whether it was still in flight."""
-        return await self._connection.cancel(request_id)
+        return bool(await self._connection.ask("cancel", request_id))
+
+    # -- shared state, as it is committed
+
+    async def cells(self) -> list[dict[str, Any]]:
+        """Return what cells the app has: name, kind, key space, number of entries, keys locked and waited for."""
+        return list(await self._connection.ask("cells", None))
+
+    async def cell(self, name: str, key: Any = None) -> Any:
+        """Return what a cell holds under a key, or, of one without keys, what it holds.
+
+        Raises: UnknownStreamError when there is no such cell, or nothing under the key; InvalidItemError.
+        """
+        return await self._connection.ask("cell", [name, key])
+
+    async def cell_range(
+        self, name: str, start: Any = None, end: Any = None, *, limit: int = 100
+    ) -> list[tuple[Any, Any]]:
+        """Return keys and values of a cell in order of the keys, from `start` up to, not including, `end`.
+
+        At most `limit`; go on from the last key for more. All of one answer is of one instant.
+
+        Raises: UnknownStreamError; InvalidItemError.
+        """
+        return [(key, value) for key, value in await self._connection.ask("range", [name, start, end, limit])]
+
+    async def locks(self) -> list[dict[str, Any]]:
+        """Return which keys are in use, by whom, and who waits for them."""
+        return list(await self._connection.ask("locks", None))
+
+    # -- dead letters
 
     async def dead_letters(self) -> list[dict[str, Any]]:
         """Return the dead letters of the host, oldest first: number, stream, operator, request, item and error."""
-        return await self._connection.dead_letters()
+        return list(await self._connection.ask("dead_letters", None))
 
     async def replay(self, number: int) -> str:
         """Process a dead letter's item again, as a new request without an answer; return its id.
 
         Raises: UnknownStreamError when there is no such letter.
         """
-        return await self._connection.replay(number)
+        return str(await self._connection.ask("replay", number))

@@ -146,6 +146,8 @@ class ProtocolError(ActorflowError):
 class ConnectionLostError(ActorflowError):
     """The connection to the host ended before the answer came; the outcome is unknown."""
 
+    memory: str | None = None
+
 
 class CellError(ActorflowError):
     """An operator may not do that with a cell. `cell` names it."""

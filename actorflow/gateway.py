@@ -25,13 +25,16 @@ from actorflow.errors import (
     ReplicaFailedError,
     RequestCancelledError,
     RequestError,
+    StoreError,
     TooManyRequestsError,
     UnknownStreamError,
 )
 from actorflow.metrics import CONTENT_TYPE, HostMetrics
 from actorflow.plan.app import AppPlan
+from actorflow.runtime.answers import Answer
 from actorflow.runtime.host import Host
-from actorflow.runtime.request import ReplyQueue, Request
+from actorflow.runtime.reading import LIMIT, list_cells, list_locks, parse_key, read_cell, read_range
+from actorflow.runtime.request import UNSET, ReplyQueue, Request
 from actorflow.session import Session
 
 log = logging.getLogger("actorflow.gateway")
@@ -47,6 +50,7 @@ STATUS: tuple[tuple[type[ActorflowError], int], ...] = (
     (HostStoppingError, 503),
     (ReplicaFailedError, 503),
     (RequestCancelledError, 409),
+    (StoreError, 503),
     (RequestError, 500),
 )
 RETRY_AFTER_S = "1"
@@ -84,6 +88,10 @@ class Gateway:
                 web.get("/metrics", self._metrics),
                 web.get("/streams", self._streams),
                 web.post("/streams/{name}", self._post),
+                web.get("/cells", self._cells),
+                web.get("/cells/{name}", self._cell),
+                web.get("/cells/{name}/{key:.+}", self._cell),
+                web.get("/locks", self._locks),
                 web.get("/dead-letters", self._dead_letters),
                 web.post("/dead-letters/{number}/replay", self._replay),
                 web.get("/requests/{id}", self._request),
@@ -168,6 +176,12 @@ class Gateway:
             raise CodecError(f"the body is not JSON: {error}") from None
         timeout_s = _timeout(request)
         item = wiring.checked(item)
+        if (key := request.headers.get("Idempotency-Key")) is not None:
+            begun = host.begin_once(wiring, item, key, timeout_s)
+            if isinstance(begun, Answer):
+                await self._settled()
+                return _json(begun.result())
+            return _json(await host.answer(begun), request_id=begun.id)
         if wiring.replies == "many" and "application/x-ndjson" in request.headers.get("Accept", ""):
             work = host.open(wiring, timeout_s)
             assert work.replies is not None
@@ -191,6 +205,41 @@ class Gateway:
                 await response.write(_dump({"error": error.to_wire()}) + b"\n")
         await response.write_eof()
         return response
+
+    # -- shared state
+
+    async def _cells(self, request: web.Request) -> web.Response:
+        return await self._told(list_cells(self._host))
+
+    async def _locks(self, request: web.Request) -> web.Response:
+        return await self._told(list_locks(self._host))
+
+    async def _cell(self, request: web.Request) -> web.Response:
+        """Answer with one entry, with a range of a cell that has keys, or with what one without keys holds."""
+        host, name = self._host, request.match_info["name"]
+        text = request.match_info.get("key")
+        if text is not None:
+            return await self._told(read_cell(host, name, parse_key(host, name, text)))
+        query = request.query
+        cell = host.app.cells.get(name)
+        if cell is not None and (cell.space is None or cell.kind == "value"):
+            return await self._told(read_cell(host, name))
+        limit = query.get("limit", str(LIMIT))
+        if not limit.isdecimal():
+            raise InvalidItemError(f"limit={limit!r} is not a whole number")
+        start, end = (parse_key(host, name, query[side]) if side in query else UNSET for side in ("start", "end"))
+        found = read_range(host, name, start=start, end=end, limit=int(limit))
+        return await self._told([{"key": key, "value": value} for key, value in found])
+
+    async def _told(self, value: Any) -> web.Response:
+        """Answer with what is committed, when it is durable, too."""
+        response = _json(value)
+        await self._settled()
+        return response
+
+    async def _settled(self) -> None:
+        if self._host.journal is not None:
+            await self._host.journal.settled()
 
     async def _dead_letters(self, request: web.Request) -> web.Response:
         return _json([letter.to_wire() for letter in self._host.dead_letters.list()])

@@ -8,14 +8,18 @@ from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from types import TracebackType
 from typing import Any
 
+from actorflow.asking import told
 from actorflow.client import Client
 from actorflow.connection import PROGRESS_EVERY_S, Items, Named, OnProgress
 from actorflow.errors import ActorflowError, activation_error
 from actorflow.plan.app import AppPlan
+from actorflow.runtime.answers import Answer
 from actorflow.runtime.host import Host
 from actorflow.runtime.replica import SLICE_S
 from actorflow.runtime.request import RUNNING, ReplyQueue, Request
 from actorflow.runtime.wiring import Wiring
+from actorflow.stores import open_store
+from actorflow.stores.store import Store
 
 
 class LocalConnection:
@@ -38,13 +42,20 @@ class LocalConnection:
         timeout_s: float | None,
         attributes: Mapping[str, Any] | None,
         on_progress: OnProgress | None = None,
+        key: str | None = None,
     ) -> Any:
         """Process on the caller's stack when the host is idle; wait only when that did not suffice."""
         host = self._host
         wiring = self._wirings.get(stream) or self._wiring(stream)
         if type(item) is not wiring.item_type:
             item = wiring.checked(item)
-        request = host.begin(wiring, item, timeout_s, attributes)
+        if key is None:
+            request = host.begin(wiring, item, timeout_s, attributes)
+        else:
+            begun = host.begin_once(wiring, item, key, timeout_s, attributes)
+            if isinstance(begun, Answer):
+                return await _given_before(host, begun)
+            request = begun
         if (request.state == RUNNING and not request.answered) or request.held:
             if on_progress is not None:
                 return await _watched(request, on_progress)
@@ -90,32 +101,45 @@ class LocalConnection:
             await asyncio.gather(feeding, return_exceptions=True)
 
     async def send(
-        self, stream: Named, item: Any, timeout_s: float | None, attributes: Mapping[str, Any] | None
+        self,
+        stream: Named,
+        item: Any,
+        timeout_s: float | None,
+        attributes: Mapping[str, Any] | None,
+        key: str | None = None,
     ) -> str:
-        """Start a request and do not wait."""
-        wiring = self._wiring(stream)
-        request = self._host.open(wiring, timeout_s, attributes)
-        self._host.detach(request)
-        self._host.enter(request, [wiring.checked(item)])
-        return request.id
+        """Start a request and do not wait for it, only until it is accepted."""
+        wiring, host = self._wiring(stream), self._host
+        item = wiring.checked(item)
+        if key is not None:
+            begun = host.begin_once(wiring, item, key, timeout_s, attributes, sent=True)
+            request_id = begun.id if isinstance(begun, Request) else key
+        else:
+            request = host.open(wiring, timeout_s, attributes)
+            host.detach(request)
+            if host.journal is not None:
+                request.more().sent = True
+            host.enter(request, [item])
+            request_id = request.id
+        if host.journal is not None:
+            await host.journal.settled()
+        return request_id
 
-    async def cancel(self, request_id: str) -> bool:
-        """Cancel by id."""
-        request = self._host.find(request_id)
-        if request is not None:
-            request.cancel()
-        return request is not None
-
-    async def dead_letters(self) -> list[dict[str, Any]]:
-        """Return the dead letters as plain values."""
-        return [letter.to_wire() for letter in self._host.dead_letters.list()]
-
-    async def replay(self, number: int) -> str:
-        """Replay a dead letter."""
-        return self._host.dead_letters.replay(number)
+    async def ask(self, verb: str, argument: Any) -> Any:
+        """Ask the host about itself."""
+        answer = told(self._host, verb, argument)
+        if self._host.journal is not None:
+            await self._host.journal.settled()
+        return answer
 
     async def close(self) -> None:
         """Nothing to close: the host belongs to whoever started it."""
+
+
+async def _given_before(host: Host, answer: Answer) -> Any:
+    if host.journal is not None:
+        await host.journal.settled()
+    return answer.result()
 
 
 async def _watched(request: Request, on_progress: OnProgress) -> Any:
@@ -187,15 +211,18 @@ class Local:
         shuffle: bool = False,
         watch: bool = True,
         chance: random.Random | None = None,
+        store: str | Store | None = None,
     ) -> None:
         self._app = app
+        self._store = store
         self._options: dict[str, Any] = {
             "strict": strict, "inline": inline, "shuffle": shuffle, "watch": watch, "chance": chance,
         }  # fmt: skip
         self.host: Host | None = None
 
     async def __aenter__(self) -> Client:
-        self.host = Host(self._app, **self._options)
+        store = open_store(self._store) if isinstance(self._store, str) else self._store
+        self.host = Host(self._app, **self._options, store=store)
         await self.host.start()
         return Client(LocalConnection(self.host))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -24,6 +25,11 @@ from actorflow.limits import Limits
 from actorflow.report import RequestReport, reports_from_wire
 
 CONNECT_TIMEOUT_S = 10.0
+RETRY_FIRST_S, RETRY_MAX_S, RETRY_LONGER_S = 0.02, 1.0, 10.0
+"""Pauses before a request is sent again, and how much longer than its deadline that is tried."""
+
+FORGET_AT_ONCE = 64
+"""Answers that have come, before the host is told."""
 
 
 class RemoteConnection:
@@ -46,6 +52,9 @@ class RemoteConnection:
         self._outbox: wire.Outbox | None = None
         self._open: dict[int, Exchange] = {}
         self._count = 0
+        self._memory: str | None = None
+        self._greeted: asyncio.Future[None] | None = None
+        self._forget: list[str] = []
 
     # -- the verbs
 
@@ -56,15 +65,70 @@ class RemoteConnection:
         timeout_s: float | None,
         attributes: Mapping[str, Any] | None,
         on_progress: OnProgress | None = None,
+        key: str | None = None,
     ) -> Any:
-        """Send one item and await the reply; `on_progress` is called while it takes time."""
+        """Send one item and await the reply; `on_progress` is called while it takes time.
+
+        Asks again with its key when the connection is lost, as long as the host remembers, until the deadline.
+        """
         mode = wire.ONE if on_progress is None else wire.WATCHED
-        async with self._exchange(stream, item, timeout_s, attributes, mode) as exchange:
-            exchange.on_progress = on_progress
-            reply = await exchange.result()
-            if not isinstance(stream, str) and stream.replies == "many":
-                return [_typed(stream, value) for value in reply]
-            return _typed(stream, reply)
+        own = key is None
+
+        async def once(key: str) -> Any:
+            async with self._exchange(stream, item, timeout_s, attributes, mode, key) as exchange:
+                exchange.on_progress = on_progress
+                return await exchange.result()
+
+        key = key or uuid.uuid4().hex
+        reply = await self._until_answered(once, key, timeout_s, forget=own)
+        if not isinstance(stream, str) and stream.replies == "many":
+            return [_typed(stream, value) for value in reply]
+        return _typed(stream, reply)
+
+    async def _until_answered(
+        self, once: Callable[[str], Awaitable[Any]], key: str, timeout_s: float | None, *, forget: bool
+    ) -> Any:
+        """Do something with a key until it is answered, over as many connections as it takes."""
+        loop = asyncio.get_running_loop()
+        gives_up_s = loop.time() + (timeout_s or self._limits.timeout_s) + RETRY_LONGER_S
+        pause_s = RETRY_FIRST_S
+        lost: ConnectionLostError | None = None
+        while True:
+            try:
+                await self._connect()
+                memory = self._memory
+                if lost is not None and lost.memory != memory:
+                    raise lost
+                answer = await once(key)
+                break
+            except ConnectionLostError as error:
+                if lost is None and error.retryable:
+                    raise  # nothing was sent: nobody answers there
+                if error is lost or loop.time() + pause_s > gives_up_s:
+                    raise
+                if lost is None:
+                    error.memory = memory
+                    lost = error
+            except ActorflowError:
+                if forget:
+                    self._has_come(key)
+                raise
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, RETRY_MAX_S)
+        if forget:
+            self._has_come(key)
+        return answer
+
+    def _has_come(self, key: str) -> None:
+        """Tell the host, with the next frames, that an answer has come and need not be kept."""
+        self._forget.append(key)
+        if len(self._forget) >= FORGET_AT_ONCE:
+            self._flush_forgotten()
+
+    def _flush_forgotten(self) -> None:
+        if self._forget:
+            keys, self._forget = self._forget, []
+            self._put([wire.FORGET, keys])
 
     async def stream(
         self,
@@ -88,28 +152,27 @@ class RemoteConnection:
                 await asyncio.gather(feeding, return_exceptions=True)
 
     async def send(
-        self, stream: Named, item: Any, timeout_s: float | None, attributes: Mapping[str, Any] | None
+        self,
+        stream: Named,
+        item: Any,
+        timeout_s: float | None,
+        attributes: Mapping[str, Any] | None,
+        key: str | None = None,
     ) -> str:
-        """Send one item and return the request's id once it is accepted."""
-        async with self._exchange(stream, item, timeout_s, attributes, wire.SEND) as exchange:
-            return str(await exchange.result())
+        """Send one item and return the request's id once it is accepted; asks again as `request` does."""
 
-    async def cancel(self, request_id: str) -> bool:
-        """Cancel a request by its id."""
-        return bool(await self._ask("cancel", request_id))
+        async def once(key: str) -> str:
+            async with self._exchange(stream, item, timeout_s, attributes, wire.SEND, key) as exchange:
+                return str(await exchange.result())
 
-    async def dead_letters(self) -> list[dict[str, Any]]:
-        """Return the host's dead letters."""
-        return list(await self._ask("dead_letters", None))
-
-    async def replay(self, number: int) -> str:
-        """Replay a dead letter."""
-        return str(await self._ask("replay", number))
+        return str(await self._until_answered(once, key or uuid.uuid4().hex, timeout_s, forget=False))
 
     async def close(self) -> None:
         """Close the connection."""
+        self._flush_forgotten()
         if self._outbox is not None:
             self._outbox.flush()
+            await asyncio.sleep(0)  # the writer has its turn
         for task in (self._reader, self._writer):
             if task is not None:
                 task.cancel()
@@ -125,14 +188,20 @@ class RemoteConnection:
 
     @contextlib.asynccontextmanager
     async def _exchange(
-        self, stream: Named, item: Any, timeout_s: float | None, attributes: Mapping[str, Any] | None, mode: str
+        self,
+        stream: Named,
+        item: Any,
+        timeout_s: float | None,
+        attributes: Mapping[str, Any] | None,
+        mode: str,
+        key: str | None = None,
     ) -> AsyncGenerator[Exchange, None]:
         await self._connect()
         name = stream if isinstance(stream, str) else stream.name
         exchange = self._new()
         given = dict(attributes) if attributes else None
         codec.encode([item, given])  # what cannot travel is refused here, before anything is sent
-        self._put([wire.REQUEST, exchange.number, name, item, timeout_s, given, mode])
+        self._put([wire.REQUEST, exchange.number, name, item, timeout_s, given, mode, key])
         try:
             yield exchange
         finally:
@@ -140,7 +209,7 @@ class RemoteConnection:
             if not exchange.ended:
                 self._put([wire.CANCEL, exchange.number])
 
-    async def _ask(self, verb: str, argument: Any) -> Any:
+    async def ask(self, verb: str, argument: Any) -> Any:
         await self._connect()
         exchange = self._new()
         self._put([wire.ASK, exchange.number, verb, argument])
@@ -202,12 +271,14 @@ class RemoteConnection:
                     retryable=True,
                 ) from error
             self._socket = socket
+            self._greeted = asyncio.get_running_loop().create_future()
             writing: asyncio.Queue[bytes] = asyncio.Queue()
             loop = asyncio.get_running_loop()
             self._outbox = wire.Outbox(writing.put_nowait, loop.call_soon, message_bytes=self._limits.frame_bytes)
             self._outbox.put([wire.HELLO, wire.VERSION, "tagged"])
             self._reader = loop.create_task(self._read(socket), name="client reader")
             self._writer = loop.create_task(_write_all(socket, writing), name="client writer")
+            await self._greeted
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         why = "the host closed the connection"
@@ -219,13 +290,19 @@ class RemoteConnection:
                 for frame in frames:
                     if frame[0] == wire.ERROR and frame[1] is None:
                         why = str(frame[2].get("message"))
-                    elif frame[0] != wire.WELCOME and (exchange := self._open.get(frame[1])) is not None:
+                    elif frame[0] == wire.WELCOME:
+                        self._memory = frame[2]
+                        if self._greeted is not None and not self._greeted.done():
+                            self._greeted.set_result(None)
+                    elif (exchange := self._open.get(frame[1])) is not None:
                         exchange.receive(frame)
         except (CodecError, ProtocolError) as error:
             why = f"it sent something unreadable: {error}"
         finally:
             if self._socket is socket:
                 self._lost(why)
+            if self._greeted is not None and not self._greeted.done():
+                self._greeted.set_exception(ConnectionLostError(f"{self._url} refused the connection: {why}"))
             if not socket.closed:
                 await socket.close()
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
 from actorflow import wire
+from actorflow.asking import told
 from actorflow.connection import PROGRESS_EVERY_S
 from actorflow.errors import (
     ActorflowError,
@@ -17,8 +19,8 @@ from actorflow.errors import (
     InvalidItemError,
     ProtocolError,
     TooManyRequestsError,
-    UnknownStreamError,
 )
+from actorflow.runtime.answers import Answer
 from actorflow.runtime.host import Host
 from actorflow.runtime.request import ReplyQueue, Request
 
@@ -66,6 +68,7 @@ class Session:
         self._host = host
         self._socket = socket
         self._open: dict[int, Request] = {}
+        self._watchers: dict[int, Callable[[Request], None]] = {}
         self._credits: dict[int, _Credit] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._outbox = wire.Outbox(self._write, host.loop.call_soon, message_bytes=host.limits.frame_bytes)
@@ -121,9 +124,12 @@ class Session:
             return
         self._outbox.flush()
         self._closed = True
-        for request in list(self._open.values()):
-            request.on_end = None
-            request.cancel("its client left")
+        for number, request in list(self._open.items()):
+            if (watcher := self._watchers.pop(number, None)) is not None:
+                request.more().watchers.pop(watcher, None)  # it has a key: its client may ask again
+            else:
+                request.on_end = None
+                request.cancel("its client left")
         self._open.clear()
         if not self._socket.closed and not self._writer.done():
             with contextlib.suppress(TimeoutError):  # replies that are there are sent, to whoever reads them
@@ -159,6 +165,8 @@ class Session:
                 request.cancel()
         elif kind == wire.ASK:
             self._ask(*frame[1:])
+        elif kind == wire.FORGET:
+            self._host.answers.forget(key for key in frame[1] if type(key) is str)
         else:
             raise ProtocolError("HELLO is the first frame, and only that")
 
@@ -172,10 +180,17 @@ class Session:
             raise ProtocolError(f"the codec is 'plain' or 'tagged', not {codec_name!r}")
         self._outbox.tagged = codec_name == "tagged"
         self._greeted = True
-        self._outbox.put([wire.WELCOME, wire.VERSION, self._host.incarnation, self._host.limits.frame_bytes])
+        self._outbox.put([wire.WELCOME, wire.VERSION, self._host.memory, self._host.limits.frame_bytes])
 
     def _begin(
-        self, number: int, stream: str, item: Any, timeout_s: float | None, attributes: dict[str, Any] | None, mode: str
+        self,
+        number: int,
+        stream: str,
+        item: Any,
+        timeout_s: float | None,
+        attributes: dict[str, Any] | None,
+        mode: str,
+        key: str | None,
     ) -> None:
         if number in self._open:
             raise ProtocolError(f"exchange {number} is open already")
@@ -190,12 +205,17 @@ class Session:
         if mode == wire.STREAM:
             self._begin_stream(number, host.feed(wiring, timeout_s, attributes))
             return
-        request = host.open(wiring, timeout_s, attributes)
         item = wiring.checked(item)
+        if key is not None:
+            begun = host.begin_once(wiring, item, key, timeout_s, attributes, sent=mode == wire.SEND)
+            self._begun_once(number, begun, key, mode)
+            return
+        request = host.open(wiring, timeout_s, attributes)
         if mode == wire.SEND:
             host.detach(request)
+            request.more().sent = True
             host.enter(request, [item])
-            self._outbox.put([wire.ACCEPTED, number, request.id])
+            self._when_durable([wire.ACCEPTED, number, request.id])
             return
         self._open[number] = request
         request.on_end = lambda ended: self._ended(number, ended)
@@ -203,9 +223,44 @@ class Session:
         if mode == wire.WATCHED and not request.state:
             self._run(self._report(number, request), "progress")
 
+    def _begun_once(self, number: int, begun: Request | Answer, key: str, mode: str) -> None:
+        """Answer a request with a key: as it was answered before, or when it ends."""
+        if mode == wire.SEND:
+            self._when_durable([wire.ACCEPTED, number, begun.id if isinstance(begun, Request) else key])
+            return
+        if isinstance(begun, Answer):
+            if begun.error is not None:
+                self._when_durable([wire.ERROR, number, begun.error.to_wire()])
+            else:
+                self._when_durable([wire.REPLY, number, begun.value])
+            return
+        self._open[number] = begun
+        if begun.state and not begun.held:
+            self._ended(number, begun)
+            return
+
+        def ended(request: Request) -> None:
+            self._ended(number, request)
+
+        begun.more().own("watchers")[ended] = None
+        self._watchers[number] = ended
+        if mode == wire.WATCHED and not begun.state:
+            self._run(self._report(number, begun), "progress")
+
+    def _when_durable(self, frame: list[Any]) -> None:
+        """Send a frame when all that was done before is durable."""
+        journal = self._host.journal
+        if journal is None:
+            self._outbox.put(frame)
+        else:
+            journal.hold(lambda: None if self._closed else self._outbox.put(frame))
+
     def _ended(self, number: int, request: Request) -> None:
-        """Say how a request with one reply ended."""
+        """Say how a request with one reply ended; one that goes on when its host starts again has not."""
         self._open.pop(number, None)
+        self._watchers.pop(number, None)
+        if self._host.frozen and request.error is not None:
+            return
         if request.error is not None:
             self._outbox.put([wire.ERROR, number, request.error.to_wire()])
         else:
@@ -221,23 +276,12 @@ class Session:
                 self._outbox.put([wire.PROGRESS, number, report.outstanding, report.elapsed_s, loops, request.id])
 
     def _ask(self, number: int, verb: str, argument: Any) -> None:
-        host = self._host
         try:
-            if verb == "dead_letters":
-                value: Any = [letter.to_wire() for letter in host.dead_letters.list()]
-            elif verb == "replay" and type(argument) is int:
-                value = host.dead_letters.replay(argument)
-            elif verb == "cancel" and type(argument) is str:
-                request = host.find(argument)
-                if request is not None:
-                    request.cancel()
-                value = request is not None
-            else:
-                raise UnknownStreamError(f"nothing known to do by {verb!r} with {argument!r}")
+            value = told(self._host, verb, argument)
         except ActorflowError as error:
             self._outbox.put([wire.ERROR, number, error.to_wire()])
         else:
-            self._outbox.put([wire.REPLY, number, value])
+            self._when_durable([wire.REPLY, number, value])
 
     # -- streams of items and replies
 

@@ -3,19 +3,23 @@
 A binary message is a MessagePack array of frames, and a frame is an array that begins with its kind:
 
     client → host                                         host → client
-    HELLO    [0, version, codec]                          WELCOME  [16, version, host, frame_bytes]
-    REQUEST  [1, id, stream, item, timeout_s, attrs, mode] REPLY    [17, id, value]          the end, with the reply
+    HELLO    [0, version, codec]                          WELCOME  [16, version, memory, frame_bytes]
+    REQUEST  [1, id, stream, item, timeout_s, attrs, mode, REPLY    [17, id, value]          the end, with the reply
+              key]
     ITEMS    [2, id, [item, …]]                           VALUES   [18, id, [value, …]]     streamed replies
     END      [3, id]              no more items           DONE     [19, id]                 the end of streamed replies
     CREDIT   [4, id, count]       values may follow       ERROR    [20, id, error]          the end, badly
     CANCEL   [5, id]                                      ACCEPTED [21, id, request id]
     ASK      [6, id, verb, argument]                      ROOM     [22, id, count]          items may follow
-                                                          PROGRESS [23, id, outstanding, elapsed_s, [loop, …],
+    FORGET   [7, [key, …]]        answers that have come  PROGRESS [23, id, outstanding, elapsed_s, [loop, …],
                                                                     request id]
 
-`id` is the client's number for an exchange; `mode` is one of MODES. Values are plain MessagePack; a client that says
-"tagged" in HELLO also sends and receives the extensions of `actorflow.codec`, so that tuples, sets and declared types
-arrive as what they were. `ASK` verbs: "cancel" (a request id), "dead_letters" (nil), "replay" (a number).
+`memory` names what a host remembers: as long as it is the same, whoever asks again with the key of a request gets the
+one answer. `key` is nil where nobody will ask again. `id` is the client's number for an exchange; `mode` is one of
+MODES. Values are plain MessagePack; a client that says "tagged" in HELLO also sends and receives the extensions of
+`actorflow.codec`, so that tuples, sets and declared types arrive as what they were. `ASK` verbs: "cancel" (a request
+id), "dead_letters" (nil), "replay" (a number), "cells" (nil), "cell" ([name, key]), "range" ([name, start, end, limit]),
+"locks" (nil).
 """
 
 from __future__ import annotations
@@ -28,10 +32,10 @@ import msgspec
 from actorflow import codec
 from actorflow.errors import CodecError, ProtocolError, summary
 
-VERSION: Final = 1
+VERSION: Final = 2
 PATH: Final = "/wire"
 
-HELLO, REQUEST, ITEMS, END, CREDIT, CANCEL, ASK = range(7)
+HELLO, REQUEST, ITEMS, END, CREDIT, CANCEL, ASK, FORGET = range(8)
 WELCOME, REPLY, VALUES, DONE, ERROR, ACCEPTED, ROOM, PROGRESS = range(16, 24)
 
 ONE, SEND, STREAM, WATCHED = "one", "send", "stream", "watched"
@@ -48,12 +52,13 @@ _encode = msgspec.msgpack.Encoder(enc_hook=codec.plain).encode
 
 _SHAPES: dict[int, tuple[type | tuple[type, ...], ...]] = {
     HELLO: (int, str),
-    REQUEST: (int, str, object, (int, float, type(None)), (dict, type(None)), str),
+    REQUEST: (int, str, object, (int, float, type(None)), (dict, type(None)), str, (str, type(None))),
     ITEMS: (int, list),
     END: (int,),
     CREDIT: (int, int),
     CANCEL: (int,),
     ASK: (int, str, object),
+    FORGET: (list,),
     WELCOME: (int, str, int),
     REPLY: (int, object),
     VALUES: (int, list),
@@ -83,7 +88,7 @@ def unpack(data: bytes, *, nesting_depth: int, from_client: bool) -> list[list[A
     frames = codec.decode_untrusted(data, nesting_depth=nesting_depth)
     if type(frames) is not list:
         raise ProtocolError(f"a message is an array of frames, not {summary(frames)}")
-    low, high = (HELLO, ASK) if from_client else (WELCOME, PROGRESS)
+    low, high = (HELLO, FORGET) if from_client else (WELCOME, PROGRESS)
     for frame in frames:
         if type(frame) is not list or not frame or type(frame[0]) is not int or not low <= frame[0] <= high:
             raise ProtocolError(f"not a frame: {summary(frame)}")

@@ -267,6 +267,12 @@ class Host:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("task %r failed", task.get_name(), exc_info=error)
 
+    @property
+    def memory(self) -> str:
+        """Return a name of what this host remembers: of its store, or of this start where there is none."""
+        opened = self.journal.opened if self.journal is not None else None
+        return opened.identity if opened is not None else self.incarnation
+
     # -- clock and chance
 
     def now_s(self) -> float:

@@ -128,8 +128,8 @@ def _check_cells(host: Host, known: dict[str, list[Any]] | None, tables: dict[st
         if (kind, timed) != (wanted[0], wanted[2]) and has_rows:
             old, new = (f"{each}{' with ttl_s' if has_ttl else ''}" for each, has_ttl in ((kind, timed), wanted[0:3:2]))
             raise StoreVersionError(
-                f"the store has {name!r} as a {old}, and the app declares a {new}: give the new one another name, and copy "
-                "what is to be kept",
+                f"the store has {name!r} as a {old}, and the app declares a {new}: give the new one another name, and "
+                "copy what is to be kept",
                 cell=name,
             )
         if version == cell.version:

@@ -1,0 +1,66 @@
+"""What clients ask a host about itself: the verbs of ASK frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from actorflow.errors import UnknownStreamError, summary
+from actorflow.runtime.host import Host
+from actorflow.runtime.reading import LIMIT, list_cells, list_locks, read_cell, read_range
+from actorflow.runtime.request import UNSET
+
+
+def told(host: Host, verb: str, argument: Any) -> Any:
+    """Return what a client wants to know, or do what it asks for.
+
+    Raises: UnknownStreamError when there is no such verb, or nothing of that name; InvalidItemError.
+    """
+    known = VERBS.get(verb)
+    if known is None or not known[0](argument):
+        raise UnknownStreamError(
+            f"nothing known to do by {verb!r} with {summary(argument)} (verbs: {', '.join(VERBS)})"
+        )
+    return known[1](host, argument)
+
+
+def _cancel(host: Host, request_id: str) -> bool:
+    request = host.find(request_id)
+    if request is not None:
+        request.cancel()
+    return request is not None
+
+
+def _unset(value: Any) -> Any:
+    return UNSET if value is None else _hashable(value)
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
+
+
+def _cell(host: Host, argument: list[Any]) -> Any:
+    name, key = argument
+    return read_cell(host, name, _unset(key))
+
+
+def _range(host: Host, argument: list[Any]) -> list[list[Any]]:
+    name, start, end, limit = argument
+    found = read_range(host, name, start=_unset(start), end=_unset(end), limit=LIMIT if limit is None else limit)
+    return [list(pair) for pair in found]
+
+
+def _is_name(argument: Any, count: int) -> bool:
+    return type(argument) is list and len(argument) == count and type(argument[0]) is str
+
+
+VERBS: dict[str, tuple[Callable[[Any], bool], Callable[[Host, Any], Any]]] = {
+    "cancel": (lambda argument: type(argument) is str, _cancel),
+    "dead_letters": (lambda _: True, lambda host, _: [letter.to_wire() for letter in host.dead_letters.list()]),
+    "replay": (lambda argument: type(argument) is int, lambda host, number: host.dead_letters.replay(number)),
+    "cells": (lambda _: True, lambda host, _: list_cells(host)),
+    "cell": (lambda argument: _is_name(argument, 2), _cell),
+    "range": (lambda argument: _is_name(argument, 4) and type(argument[3]) in {int, type(None)}, _range),
+    "locks": (lambda _: True, lambda host, _: list_locks(host)),
+}
+"""By name: whether an argument is of the right kind, and what is done."""
