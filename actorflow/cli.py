@@ -34,7 +34,7 @@ from actorflow.remote import RemoteConnection
 from actorflow.report import RequestReport
 from actorflow.runtime.host import Host
 from actorflow.runtime.reading import LIMIT, LIMIT_MAX
-from actorflow.stores import open_store
+from actorflow.stores import open_store, open_to_read
 from actorflow.stores.store import Store
 
 URL = "http://127.0.0.1:7700"
@@ -262,7 +262,7 @@ def store_compact(url: str) -> None:
     """Give back the space that a store does not need; no host may have it open."""
     where = _store(url)
     try:
-        where.open(app=_reading(url, lambda opened: opened.open(app="").app))
+        where.open(app=None)
         freed = where.compact()
         where.close()
     except StoreError as error:
@@ -280,8 +280,7 @@ def _store(url: str, *, sync: bool = True) -> Store:
 def _reading(url: str, work: Callable[[Store], T]) -> T:
     """Do something with a store that is only read, and may be open elsewhere."""
     try:
-        where = open_store(url, reading=True)
-        where.open(app="")
+        where = open_to_read(url)
         try:
             return work(where)
         finally:

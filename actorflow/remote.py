@@ -102,11 +102,14 @@ class RemoteConnection:
                 answer = await once(key)
                 break
             except ConnectionLostError as error:
-                if lost is None and error.retryable:
-                    raise  # nothing was sent: nobody answers there
                 if error is lost or loop.time() + pause_s > gives_up_s:
                     raise
-                if lost is None:
+                if error.retryable:  # nobody answers there
+                    if lost is None:
+                        raise
+                    if not wire.is_durable(lost.memory):
+                        raise lost from None  # and whoever did has forgotten
+                elif lost is None:
                     error.memory = memory
                     lost = error
             except ActorflowError:

@@ -14,12 +14,12 @@ A binary message is a MessagePack array of frames, and a frame is an array that 
     FORGET   [7, [key, …]]        answers that have come  PROGRESS [23, id, outstanding, elapsed_s, [loop, …],
                                                                     request id]
 
-`memory` names what a host remembers: as long as it is the same, whoever asks again with the key of a request gets the
-one answer. `key` is nil where nobody will ask again. `id` is the client's number for an exchange; `mode` is one of
-MODES. Values are plain MessagePack; a client that says "tagged" in HELLO also sends and receives the extensions of
-`actorflow.codec`, so that tuples, sets and declared types arrive as what they were. `ASK` verbs: "cancel" (a request
-id), "dead_letters" (nil), "replay" (a number), "cells" (nil), "cell" ([name, key]), "range" ([name, start, end, limit]),
-"locks" (nil).
+`memory` names what a host remembers ("store:…" with a store, and the same after a restart): as long as it is the same,
+whoever asks again with the key of a request gets the one answer. `key` is nil where nobody will ask again. `id` is the
+client's number for an exchange; `mode` is one of MODES. Values are plain MessagePack; a client that says "tagged" in
+HELLO also sends and receives the extensions of `actorflow.codec`, so that tuples, sets and declared types arrive as
+what they were. `ASK` verbs: "cancel" (a request id), "dead_letters" (nil), "replay" (a number), "cells" (nil),
+"cell" ([name, key]), "locks" (nil), "range" ([name, start, end, limit]).
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from actorflow.errors import CodecError, ProtocolError, summary
 
 VERSION: Final = 2
 PATH: Final = "/wire"
+DURABLE: Final = "store:"
+"""How the memory of a host with a store is named."""
 
 HELLO, REQUEST, ITEMS, END, CREDIT, CANCEL, ASK, FORGET = range(8)
 WELCOME, REPLY, VALUES, DONE, ERROR, ACCEPTED, ROOM, PROGRESS = range(16, 24)
@@ -68,6 +70,11 @@ _SHAPES: dict[int, tuple[type | tuple[type, ...], ...]] = {
     ROOM: (int, int),
     PROGRESS: (int, int, (int, float), list, str),
 }
+
+
+def is_durable(memory: str | None) -> bool:
+    """Return whether what a host remembers outlives its process."""
+    return memory is not None and memory.startswith(DURABLE)
 
 
 def pack(frames: list[list[Any]], *, tagged: bool) -> bytes:

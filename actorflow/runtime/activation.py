@@ -28,7 +28,7 @@ from actorflow.plan.cells import Access
 from actorflow.plan.operator import Operator
 from actorflow.runtime.access import NO_KEY, OVERLAY, handle_of
 from actorflow.runtime.cells import Entries, ordered, undo_in_place
-from actorflow.runtime.request import RUNNING, Hold, Request
+from actorflow.runtime.request import RUNNING, UNSET, Hold, Request
 from actorflow.runtime.waiting import WAITERS_AT_ONCE, Look
 
 if TYPE_CHECKING:
@@ -120,13 +120,20 @@ def tell_into(effects: list[tuple[Any, Any]]) -> Callable[[Address, Any], None]:
 class Answer:
     """What a child request of an activation answered, kept in case the activation is run again."""
 
-    __slots__ = ("asked", "item", "used", "value")
+    __slots__ = ("asked", "error", "item", "used", "value")
 
-    def __init__(self, asked: str | Address, item: Any, value: Any) -> None:
+    def __init__(self, asked: str | Address, item: Any, value: Any, error: ActorflowError | None = None) -> None:
         self.asked = asked
         self.item = item
         self.value = value
+        self.error = error
         self.used = True
+
+    def result(self) -> Any:
+        """Return what was answered. Raises: what it was answered with."""
+        if self.error is not None:
+            raise self.error
+        return self.value
 
 
 class Again:
@@ -166,6 +173,17 @@ class Again:
     def needs(self, look: Look) -> list[list[Any]]:
         """Return what it waits for: nothing, it is about to run."""
         return []
+
+    @property
+    def waiting(self) -> dict[Any, Any]:
+        """Return what it awaits just now: nothing."""
+        return {}
+
+    def child_ended(self, child: Request) -> None:
+        """Keep the answer of a child request that was under way at a restart, until it is asked for."""
+        answer = answer_before(self.children, child)
+        if answer is not None:
+            self.recorded.append(answer)
 
     def __call__(self) -> None:
         """Give up what it holds: its request has ended before it ran."""
@@ -234,7 +252,7 @@ class Activation:
         self.back: list[Any] = []
         self.effects: list[tuple[Any, Any]] = _StrictEffects() if host.strict else []
         self.spawned: list[Replica] = []
-        self.waiting: dict[Request | Ask | LockWait | Activation, None] = {}
+        self.waiting: dict[Request | Ask | LockWait | Activation, Any] = {}  # of a child, what it was asked
         self.undo: list[tuple[Entries, Any, Any]] = []
         self.overlay: dict[Entries, dict[Any, Any]] = {}
         self.key: Any = NO_KEY
@@ -387,6 +405,9 @@ class Activation:
 
     def release_locks(self) -> None:
         """Let others have what this activation has locked: it has ended."""
+        journal = self.host.journal
+        if journal is not None and self.request is not None:
+            journal.touch(self.request)  # what is written down of it says that it holds these
         for locks in self.locked:
             tell_granted(locks, locks.release(self))
         self.locked.clear()
@@ -396,8 +417,8 @@ class Activation:
         self, asked: str, keys: tuple[Any, ...], work: Callable[[Activation], Coroutine[Any, Any, Any]]
     ) -> Any:
         """Do some work in a transaction that commits by itself, within this activation."""
-        if self.reruns and (answer := self._recall(asked, keys)) is not None:
-            return answer.value
+        if self.recorded and (answer := self._recall(asked, keys)) is not None:
+            return answer.result()
         child = Activation(self.host, self.worker)
         child.parent, child.replica, child.request, child.context = self, self.replica, self.request, self.context
         self.waiting[child] = None
@@ -496,15 +517,15 @@ class Activation:
         return mine
 
     async def call(self, stream: str, item: Any) -> Any:
-        if self.reruns and (answer := self._recall(stream, item)) is not None:
-            return answer.value
         wiring = self.host.stream(stream)
         item = wiring.checked(item)
+        if self.recorded and (answer := self._recall(stream, item)) is not None:
+            return answer.result()
         child = self._child_before(stream, item) if self.children else None
         if child is None:
             child = self.host.call(self, wiring, item)
         if child.state == RUNNING:
-            self.waiting[child] = None
+            self.waiting[child] = (stream, item)
             try:
                 self._refuse_circle(child)
                 child.future = self.host.loop.create_future()
@@ -513,18 +534,30 @@ class Activation:
                 self.waiting.pop(child, None)
                 if child.state == RUNNING and not self.host.crashed:
                     child.cancel("its caller no longer waits")
+            if child.error is not None:
+                raise child.error
+            return child.value if child.replies is None else child.answer_value()
+        value = child.answer_value() if child.error is None else None
+        self._record(stream, item, value, child.error)
         if child.error is not None:
             raise child.error
-        value = child.answer_value()
-        self._record(stream, item, value)
         return value
+
+    def child_ended(self, child: Request) -> None:
+        """Keep the answer of a child request that this awaits: from now on it has it, though it has not gone on yet."""
+        asked = self.waiting.get(child)
+        if asked is not None:
+            stream, item = asked
+            self._record(stream, item, *_outcome_of(child))
+        elif (answer := answer_before(self.children, child)) is not None:
+            self.recorded.append(answer)
 
     async def ask(self, address: Address, item: Any) -> Any:
         replica = self.host.actor(address)
         if replica is None:
             raise self.host.gone(address, [item], self.request)
         if self.reruns and (answer := self._recall(address, item)) is not None:
-            return answer.value
+            return answer.result()
         host, ask = self.host, Ask(self, replica)
         context = Context(ask=ask, rounds=self.context.rounds if self.context is not None else ())
         if host.strict:
@@ -565,10 +598,10 @@ class Activation:
                 return answer
         return None
 
-    def _record(self, asked: str | Address, item: Any, value: Any) -> None:
+    def _record(self, asked: str | Address, item: Any, value: Any, error: ActorflowError | None = None) -> None:
         """Keep an answer in case this is run again; one that asks without end is not, so that it need not be kept."""
         if len(self.recorded) < RECORDED_MAX:
-            self.recorded.append(Answer(asked, item, value))
+            self.recorded.append(Answer(asked, item, value, error))
 
     def check_replay(self) -> None:
         """Refuse a re-run that did not ask for what its first run was answered.
@@ -863,6 +896,26 @@ def _answer_later(activation: Activation | None, argument: tuple[Deferred, Any])
 def _fail_later(activation: Activation | None, argument: tuple[Deferred, Exception]) -> None:
     deferred, error = argument
     deferred.refuse(error)
+
+
+def _outcome_of(child: Request) -> tuple[Any, ActorflowError | None]:
+    """Return how a request has ended, in such a way that it can be asked for once more."""
+    if child.error is not None:
+        return None, child.error
+    if child.replies is not None or child.value is UNSET:
+        child.value, child.replies = child.answer_value(), None
+    return child.value, None
+
+
+def answer_before(children: list[tuple[str, Any, Request]], child: Request) -> Answer | None:
+    """Return the answer of one of these requests, which is none of them any more."""
+    for index, (stream, item, other) in enumerate(children):
+        if other is child:
+            del children[index]
+            answer = Answer(stream, item, *_outcome_of(child))
+            answer.used = False
+            return answer
+    return None
 
 
 def tell_granted(locks: Locks[Any], granted: Iterable[tuple[Any, Any]]) -> None:

@@ -427,7 +427,7 @@ def look_for_circle(host: Host, request: Request, context: Context | None, befor
     awaited: Request | Ask
     if context is not None and context.ask is not None:
         awaited = context.ask
-        waiting: Activation | None = context.ask.asker
+        waiting: Activation | Again | None = context.ask.asker
     else:
         while request.caller is None and request.parent is not None:
             request = request.parent  # a child of a call step: whoever awaits its parent

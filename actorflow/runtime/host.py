@@ -271,7 +271,7 @@ class Host:
     def memory(self) -> str:
         """Return a name of what this host remembers: of its store, or of this start where there is none."""
         opened = self.journal.opened if self.journal is not None else None
-        return opened.identity if opened is not None else self.incarnation
+        return f"store:{opened.identity}" if opened is not None else self.incarnation
 
     # -- clock and chance
 
@@ -663,6 +663,8 @@ class Host:
                 self._idle.set_result(None)
         if request.parent is not None and request.committed:
             request.parent.committed = True
+        if request.caller is not None:
+            request.caller.child_ended(request)
         details = request.details
         if details is not None and not (self.frozen and request.error is not None):
             if details.id is not None:

@@ -109,6 +109,11 @@ class Journal:
             self.wrote[root] = None
         self.touch(root)
 
+    def fold_later(self, rows: list[Row]) -> None:
+        """Take rows that are in epochs of an earlier start: they must be in tables before those epochs go."""
+        for table, key, value in rows:
+            self._backlog[table, key] = value
+
     def known(self, request: Request) -> None:
         """Note that the store has a row of a request: it was there at the start."""
         self._known[request] = b""
@@ -208,7 +213,8 @@ class Journal:
                 log.error("%s; what is done now is acknowledged when there is room", error)
                 await asyncio.sleep(FULL_RETRY_S)
             except StoreError as error:
-                self._fail(error)
+                if not self._abandoned:
+                    self._fail(error)
                 return
         self._kept(number, rows)
         if len(self._backlog) > FOLD_ROWS:

@@ -67,7 +67,7 @@ class _Tree:
         self._requests: list[Request] = [root]
         self._frames: dict[Frame, int] = {}
         self._frame_rows: list[list[Any]] = []
-        self._acts: dict[Activation, int] = {}
+        self._acts: dict[Activation | Again, int] = {}
 
     def written(self) -> dict[str, Any]:
         rows = []
@@ -94,6 +94,7 @@ class _Tree:
                     found += len(items)
                 for again in replica.rerunning():
                     if again.request is request:
+                        self._acts[again] = len(work)
                         work.append(self._activation_row(node.number, replica.index, again))
                         found += len(again.item) if node.batches else 1
         for activation in details.activations:
@@ -172,7 +173,7 @@ class _Tree:
         for answer in activation.recorded:
             if not isinstance(answer.asked, str):
                 raise MemoryOnlyError("it asks an actor")
-            recorded.append([answer.asked, answer.item, answer.value])
+            recorded.append([answer.asked, answer.item, answer.value, answer.error])
         if isinstance(activation, Activation) and any(
             not isinstance(waited, (Request, LockWait, Activation)) for waited in activation.waiting
         ):

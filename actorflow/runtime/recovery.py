@@ -25,7 +25,7 @@ from actorflow.runtime.worker import NO_KEY
 
 if TYPE_CHECKING:
     from actorflow.runtime.host import Host
-    from actorflow.stores.store import Store
+    from actorflow.stores.store import Row, Store
 
 CELLS_KEY = "cells"
 ROWS_AT_ONCE = 4096
@@ -38,7 +38,8 @@ async def recover(host: Host, journal: Journal) -> None:
     """
     opened = journal.opened
     assert opened is not None
-    tables: dict[str, dict[Any, Any]] = await journal.run(_load, journal.store, opened.epoch)
+    tables, unfolded = await journal.run(_load, journal.store)
+    journal.fold_later(unfolded)
     outdated = _check_cells(host, tables.pop(META, {}).get(CELLS_KEY), tables)
     for entries in host.cells.values():
         kept = tables.pop(CELL + entries.name, None)
@@ -61,9 +62,10 @@ async def recover(host: Host, journal: Journal) -> None:
         _go_on(host, journal, request_id, record)
 
 
-def _load(store: Store, last: int) -> dict[str, dict[Any, Any]]:
-    """Read all rows, and bring them up to date with the epochs that are not folded. In the thread of the store."""
+def _load(store: Store) -> tuple[dict[str, dict[Any, Any]], list[Row]]:
+    """Return all rows as of the last epoch, and those that are in epochs only. In the thread of the store."""
     tables: dict[str, dict[Any, Any]] = {}
+    unfolded: list[Row] = []
     for table in store.tables():
         tables[table] = _decoded(store.rows(table))
     for _, blob in store.epochs():
@@ -71,6 +73,7 @@ def _load(store: Store, last: int) -> dict[str, dict[Any, Any]]:
             rows = unpacked_rows(blob)
         except msgspec.DecodeError as error:
             raise StoreDamagedError(f"an epoch cannot be read: {error}; restore a backup") from None
+        unfolded += rows
         for name, key, value in rows:
             content = tables.setdefault(name, {})
             decoded = codec.decode(key)
@@ -78,7 +81,7 @@ def _load(store: Store, last: int) -> dict[str, dict[Any, Any]]:
                 content.pop(decoded, None)
             else:
                 content[decoded] = codec.decode(value)
-    return tables
+    return tables, unfolded
 
 
 def _decoded(rows: Iterable[tuple[bytes, bytes]]) -> dict[Any, Any]:
@@ -291,7 +294,9 @@ class _Restoring:
         for request, row in zip(self._requests, self._rows, strict=True):
             if row["caller"] is not None:
                 stream, item = row["asked"]
-                self._agains[row["parent"], row["caller"]].children.append((stream, item, request))
+                again = self._agains[row["parent"], row["caller"]]
+                again.children.append((stream, item, request))
+                request.caller, request.more().asked = again, (stream, item)
         for again in self._agains.values():
             assert isinstance(again.replica, AsyncReplica)
             again.replica.run_again(again)

@@ -26,7 +26,7 @@ from actorflow.errors import (
 from actorflow.report import LoopReport, RequestReport
 
 if TYPE_CHECKING:
-    from actorflow.runtime.activation import Activation
+    from actorflow.runtime.activation import Activation, Again
     from actorflow.runtime.host import Host
     from actorflow.runtime.replica import Replica
     from actorflow.runtime.waiting import Look
@@ -146,7 +146,7 @@ class Request(msgspec.Struct, eq=False):
     progress: Progress | None = None
     parent: Request | None = None
     top: Request | None = None
-    caller: Activation | None = None
+    caller: Activation | Again | None = None
     depth: int = 0
     number: int = 0
     state: int = RUNNING

@@ -84,6 +84,8 @@ class Worker:
             activation.recorded, activation.reruns, activation.skip = again.recorded, again.reruns, again.handed
             activation.skip_back = again.fed
             activation.given, activation.children = again.given, again.children
+            for _, _, child in again.children:
+                child.caller = activation
             if again.held:
                 self._take_over(again)
             for answer in again.recorded:

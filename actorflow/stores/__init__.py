@@ -8,10 +8,23 @@ from actorflow.errors import StoreError, summary
 from actorflow.stores.memory import MemoryStore
 from actorflow.stores.store import Opened, Row, Store
 
-__all__ = ["MemoryStore", "Opened", "Row", "Store", "open_store"]
+__all__ = ["MemoryStore", "Opened", "Row", "Store", "open_store", "open_to_read"]
 
 SQLITE = "sqlite:///"
 KNOWN = "sqlite:///relative.db, sqlite:////absolute/path.db and memory:"
+
+
+def open_to_read(url: str) -> Store:
+    """Return the store that a url names, open to be looked at and copied, while a host may go on writing.
+
+    Raises: StoreError, for one in memory too.
+    """
+    if not url.startswith(SQLITE):
+        open_store(url)
+        raise StoreError(f"store {url} is in the memory of its process, and cannot be read from another one")
+    from actorflow.stores.sqlite import open_for_reading
+
+    return open_for_reading(url.removeprefix(SQLITE))
 
 
 def open_store(url: str, *, sync: bool = True) -> Store:
