@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
@@ -36,6 +36,9 @@ from actorflow.runtime.host import Host
 from actorflow.runtime.reading import LIMIT, LIMIT_MAX
 from actorflow.stores import open_store, open_to_read
 from actorflow.stores.store import Store
+
+if TYPE_CHECKING:
+    from actorflow.stores.sqlite import SqliteStore
 
 URL = "http://127.0.0.1:7700"
 T = TypeVar("T")
@@ -262,7 +265,7 @@ def store_compact(url: str) -> None:
     """Give back the space that a store does not need; no host may have it open."""
     where = _store(url)
     try:
-        where.open(app=None)
+        where.open(app=_reading(url, lambda opened: opened.opened.app if opened.opened is not None else ""))
         freed = where.compact()
         where.close()
     except StoreError as error:
@@ -277,7 +280,7 @@ def _store(url: str, *, sync: bool = True) -> Store:
         raise click.BadParameter(str(error), param_hint="--store") from None
 
 
-def _reading(url: str, work: Callable[[Store], T]) -> T:
+def _reading(url: str, work: Callable[[SqliteStore], T]) -> T:
     """Do something with a store that is only read, and may be open elsewhere."""
     try:
         where = open_to_read(url)
@@ -487,7 +490,7 @@ def _load(target: str) -> AppPlan:
 
 def _connection(url: str) -> RemoteConnection:
     try:
-        return RemoteConnection(url, token=os.environ.get("ACTORFLOW_TOKEN"))
+        return RemoteConnection(url, token=os.environ.get("ACTORFLOW_TOKEN"), plain=True)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--url") from None
 

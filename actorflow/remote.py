@@ -35,10 +35,12 @@ FORGET_AT_ONCE = 64
 class RemoteConnection:
     """One WebSocket to a host, opened when first used and again after it was lost.
 
-    What is in flight when the connection ends fails with ConnectionLostError: its outcome is unknown.
+    A request that is in flight when the connection ends is sent again with its key, as long as the host remembers it;
+    else it fails with ConnectionLostError: its outcome is unknown. plain: declared types arrive as plain values.
     """
 
-    def __init__(self, url: str, *, token: str | None = None) -> None:
+    def __init__(self, url: str, *, token: str | None = None, plain: bool = False) -> None:
+        self._codec = "plain" if plain else "tagged"
         self._url = url.rstrip("/")
         if not self._url.startswith(("http://", "https://")):
             raise ValueError(f"Client({url!r}): a URL such as http://localhost:7700 is needed")
@@ -278,7 +280,7 @@ class RemoteConnection:
             writing: asyncio.Queue[bytes] = asyncio.Queue()
             loop = asyncio.get_running_loop()
             self._outbox = wire.Outbox(writing.put_nowait, loop.call_soon, message_bytes=self._limits.frame_bytes)
-            self._outbox.put([wire.HELLO, wire.VERSION, "tagged"])
+            self._outbox.put([wire.HELLO, wire.VERSION, self._codec])
             self._reader = loop.create_task(self._read(socket), name="client reader")
             self._writer = loop.create_task(_write_all(socket, writing), name="client writer")
             await self._greeted
@@ -300,7 +302,7 @@ class RemoteConnection:
                     elif (exchange := self._open.get(frame[1])) is not None:
                         exchange.receive(frame)
         except (CodecError, ProtocolError) as error:
-            why = f"it sent something unreadable: {error}"
+            self._lost(f"it sent something unreadable: {error}", CodecError)  # and would do so again
         finally:
             if self._socket is socket:
                 self._lost(why)
@@ -309,9 +311,11 @@ class RemoteConnection:
             if not socket.closed:
                 await socket.close()
 
-    def _lost(self, why: str) -> None:
+    def _lost(self, why: str, kind: type[ActorflowError] = ConnectionLostError) -> None:
         for exchange in list(self._open.values()):
-            exchange.fail(ConnectionLostError(f"the connection to {self._url} was lost: {why}; the outcome is unknown"))
+            exchange.fail(kind(f"the connection to {self._url} was lost: {why}; the outcome is unknown"))
+        if self._writer is not None:
+            self._writer.cancel()
 
 
 async def _write_all(socket: aiohttp.ClientWebSocketResponse, writing: asyncio.Queue[bytes]) -> None:

@@ -254,8 +254,8 @@ class _OverlayRows(_Rows):
             self._not_locked(key)
         self._check_write()
         pending = activation.pending(entries)
-        if value is not ABSENT and key not in pending and entries.read(key) is ABSENT:
-            entries.check_new_key(key)
+        if value is not ABSENT:
+            pending.add(key)
         pending[key] = value
 
     def _not_locked(self, key: Any) -> NoReturn:
@@ -289,7 +289,7 @@ class OwnedRows(_OverlayRows):
     def items(self) -> Iterator[tuple[Any, Any]]:
         """Iterate over keys and rows of this shard: its own as written here, the others as they are committed."""
         entries, activation = self._entries, self._activation
-        pending = activation.overlay.get(entries, {})
+        pending: Mapping[Any, Any] = activation.overlay.get(entries) or {}
         own = [key for key in pending if key not in entries.data and _same_shard(entries, key, activation.key)]
         for key in ordered([*_shard(entries, activation.key), *own]):
             value = pending[key] if key in pending else entries.read(key)
@@ -342,7 +342,8 @@ class ExclusiveValue(Handle):
         activation, entries = self._activation, self._entries
         if activation not in entries.locks.holders(None):
             self._refuse("reads it without its lock", f"await self.{self._access.name}.lock() first")
-        value = activation.overlay.get(entries, {}).get(None, UNSET)
+        pending = activation.overlay.get(entries)
+        value = pending.get(None, UNSET) if pending is not None else UNSET
         if value is UNSET:
             value = entries.read(None)
         return default if value is ABSENT else entries.out(value)
@@ -425,16 +426,17 @@ class _Merged(Handle):
         if key in pending:
             pending[key] = merge(pending[key], delta)
         else:
-            if entries.read(key) is ABSENT:
-                entries.check_new_key(key)
+            pending.add(key)
             pending[key] = delta
 
     def _entry(self, key: Any) -> Any:
         """Return an entry as it is with what this activation has done to it."""
         entries = self._entries
+        if self._access.how == "snapshot":
+            return committed(entries, self._activation, key)
         entry = entries.read(key)
         pending = self._activation.overlay.get(entries) if self._activation.overlay else None
-        if pending is not None and key in pending and self._access.how != "snapshot":
+        if pending is not None and key in pending:
             assert entries.merge is not None
             entry = entries.merge(entry, pending[key])
         return entry
@@ -450,9 +452,11 @@ class _Merged(Handle):
         """Iterate over the parts of a collection, with their values."""
         own, entries = self._own_key(), self._entries
         parts = list(entries.data.get(own, ()))
+        if self._access.how == "snapshot":
+            parts += [key[1] for key in _gone(entries, self._activation) if key[0] == own]
         if self._activation.overlay and self._access.how != "snapshot":
             known = set(parts)
-            pending = self._activation.overlay.get(entries, {})
+            pending: Mapping[Any, Any] = self._activation.overlay.get(entries) or {}
             parts += [key[1] for key in pending if key[0] == own and key[1] not in known]
         for part in parts:
             if (value := self._value((own, part))) is not ABSENT:
@@ -639,21 +643,21 @@ class SnapshotRows(Handle):
         return self._read(key) is not ABSENT
 
     def __len__(self) -> int:
-        return self._entries.size
+        entries, activation = self._entries, self._activation
+        if not activation.undo:
+            return entries.size
+        return sum(1 for _ in self.items())
 
     def _read(self, key: Any) -> Any:
-        entries, undo = self._entries, self._activation.undo
-        if undo:  # what this activation itself has overwritten in place is not committed yet
-            for other, changed, old in undo:
-                if other is entries and changed == key:
-                    return old if old is ABSENT else entries.out(old)
-        value = entries.read(key)
-        return value if value is ABSENT else entries.out(value)
+        value = committed(self._entries, self._activation, key)
+        return value if value is ABSENT else self._entries.out(value)
 
     def items(self, start: Any = UNSET, end: Any = UNSET, limit: int | None = None) -> Iterator[tuple[Any, Any]]:
         """Iterate in order of the keys from `start` up to, not including, `end`; at most `limit`."""
         taken = 0
-        for key in within(self._entries.in_order(), start, end):
+        gone = _gone(self._entries, self._activation)
+        keys = ordered([*self._entries.in_order(), *gone]) if gone else self._entries.in_order()
+        for key in within(keys, start, end):
             if limit is not None and taken >= limit:
                 return
             if (value := self._read(key)) is not ABSENT:
@@ -679,6 +683,22 @@ class SnapshotValue(Handle):
     def set(self, value: Any) -> None:
         """Refuse: a snapshot is read."""
         self._check_write()
+
+
+def committed(entries: Entries, activation: Activation, key: Any) -> Any:
+    """Return an entry without what the activation itself has written in place, which is not committed yet."""
+    for other, changed, old in activation.undo:
+        if other is entries and changed == key:
+            return old
+    return entries.read(key)
+
+
+def _gone(entries: Entries, activation: Activation) -> list[Any]:
+    """Return the keys of entries that the activation itself has removed in place."""
+    if not activation.undo:
+        return []
+    changed = {key for other, key, old in activation.undo if other is entries and old is not ABSENT}
+    return [key for key in changed if entries.read(key) is ABSENT]
 
 
 SNAPSHOTS: dict[str, type[Handle]] = {"value": SnapshotValue, **MERGED}

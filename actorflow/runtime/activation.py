@@ -27,7 +27,7 @@ from actorflow.errors import (
 from actorflow.plan.cells import Access
 from actorflow.plan.operator import Operator
 from actorflow.runtime.access import NO_KEY, OVERLAY, handle_of
-from actorflow.runtime.cells import Entries, ordered, undo_in_place
+from actorflow.runtime.cells import Entries, Pending, forget_overlay, ordered, undo_in_place
 from actorflow.runtime.request import RUNNING, UNSET, Hold, Request
 from actorflow.runtime.waiting import WAITERS_AT_ONCE, Look
 
@@ -195,7 +195,7 @@ class Again:
 class LockWait:
     """The wait of an activation for a key that others work on."""
 
-    __slots__ = ("activation", "entries", "error", "future", "key")
+    __slots__ = ("activation", "entries", "error", "future", "key", "waiters")
 
     def __init__(self, activation: Activation, entries: Entries, key: Any) -> None:
         self.activation = activation
@@ -203,6 +203,7 @@ class LockWait:
         self.key = key
         self.future: asyncio.Future[None] = activation.host.loop.create_future()
         self.error: BaseException | None = None
+        self.waiters = 0  # tasks of the activation that wait here
 
     def needs(self, look: Look) -> list[list[Any]]:
         """Return whom it waits for: everybody who holds the key, or asked for it before."""
@@ -254,7 +255,7 @@ class Activation:
         self.spawned: list[Replica] = []
         self.waiting: dict[Request | Ask | LockWait | Activation, Any] = {}  # of a child, what it was asked
         self.undo: list[tuple[Entries, Any, Any]] = []
-        self.overlay: dict[Entries, dict[Any, Any]] = {}
+        self.overlay: dict[Entries, Pending] = {}
         self.key: Any = NO_KEY
         self.keys: set[Any] | None = None
         self.locked: list[Locks[Any]] = []
@@ -356,13 +357,13 @@ class Activation:
             handle = self.handles[access] = handle_of(self, access)
         return handle
 
-    def pending(self, entries: Entries) -> dict[Any, Any]:
+    def pending(self, entries: Entries) -> Pending:
         """Return what this activation is going to write into a cell, to be added to."""
         if not self.overlay:
             self.effects.append(OVERLAY)
         pending = self.overlay.get(entries)
         if pending is None:
-            pending = self.overlay[entries] = {}
+            pending = self.overlay[entries] = Pending(entries)
         return pending
 
     async def lock(self, entries: Entries, keys: Sequence[Any], *, shared: bool = False) -> None:
@@ -379,19 +380,27 @@ class Activation:
 
     async def _await_lock(self, entries: Entries, key: Any) -> None:
         locks = entries.locks
-        wait = self.lock_waits[locks, key] = LockWait(self, entries, key)
-        self.waiting[wait] = None
+        wait = self.lock_waits.get((locks, key))
+        begins = wait is None
+        if wait is None:
+            wait = self.lock_waits[locks, key] = LockWait(self, entries, key)
+            self.waiting[wait] = None
+        wait.waiters += 1
         try:
-            self._refuse_circle(wait)
-            await wait.future
+            if begins:
+                self._refuse_circle(wait)
+            await asyncio.shield(wait.future)
             if wait.error is not None:
                 raise wait.error
         except BaseException:
-            tell_granted(locks, locks.withdraw(self, key))
+            if wait.waiters == 1:
+                tell_granted(locks, locks.withdraw(self, key))
             raise
         finally:
-            self.waiting.pop(wait, None)
-            self.lock_waits.pop((locks, key), None)
+            wait.waiters -= 1
+            if not wait.waiters:
+                self.waiting.pop(wait, None)
+                self.lock_waits.pop((locks, key), None)
 
     def granted(self, locks: Locks[Any], key: Any) -> None:
         """Note that this activation holds a key that it has waited for."""
@@ -663,6 +672,17 @@ class Activation:
             for youngest in sorted(activations, key=lambda activation: -activation.request.root.number):
                 if youngest.run_again():
                     return None
+        if self not in circle and activations:
+            # who only waits behind it is not to blame: somebody in it gives up, the youngest
+            scapegoat = max(activations, key=lambda activation: activation.request.root.number)
+            awaited = circle[(circle.index(scapegoat) + 1) % len(circle)]
+            error = scapegoat.blamed(circle)
+            awaited.fail(error) if hasattr(awaited, "fail") else scapegoat.request.fail(error)
+            return None
+        return self.blamed(circle)
+
+    def blamed(self, circle: list[Any]) -> CallCycleError:
+        """Return the error that names a circle."""
         names = [name for name in map(_waiter_name, circle) if name]
         if len(names) > NAMES_MAX:
             names[NAMES_MAX - 1 : -1] = [f"({len(names) - NAMES_MAX} more)"]
@@ -751,7 +771,7 @@ class Activation:
         if self.undo:
             undo_in_place(self)
         if self.overlay:
-            self.overlay.clear()
+            forget_overlay(self)
         for replica in self.spawned:
             replica.close(at_once=True)
         self.spawned.clear()

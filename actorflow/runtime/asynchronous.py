@@ -129,6 +129,9 @@ class AsyncReplica(Replica):
                 continue
             entry = self._next_entry()
             if entry is None:
+                if self.again and not self.again[0].passed:
+                    self.again[0].passed = True  # what waited before it was of requests that have ended
+                    continue
                 return False
             for again in self.again:
                 again.passed = True
@@ -136,7 +139,7 @@ class AsyncReplica(Replica):
             if request in self.held:
                 self.held[request].append(entry)
                 continue
-            if self.node.key is None or self.node.concurrency == 1:
+            if self.node.key is None or self.node.concurrency == 1 or self.node.batches:
                 self._start(request, context, item)
                 return True
             if self._start_keyed(request, context, item):

@@ -35,12 +35,12 @@ class Entries:
     comes or goes.   locks: of its key space, shared with all cells of it.   copies: some value is mutable, so that all
     are copied on their way out.   expires: when entries vanish, in seconds of the host's clock, the next one first
     (None without time-to-live).   changed: keys written since the journal has last looked (None without a store).
-    size: number of entries.
+    size: number of entries.   reserved: those that activations under way are going to add.
     """
 
     __slots__ = (
         "cell", "changed", "check_key", "check_value", "copies", "copy", "data", "expires", "host", "locks", "merge",
-        "name", "order", "parted", "size", "special", "tracked", "value_of",
+        "name", "order", "parted", "reserved", "size", "special", "tracked", "value_of",
     )  # fmt: skip
 
     def __init__(self, host: Host, cell: Cell, locks: Locks[Owner]) -> None:
@@ -53,7 +53,7 @@ class Entries:
         self.value_of: Callable[[Any], Any] = merge.value if merge is not None else _itself
         self.parted = merge is not None and merge.parted
         self.data: dict[Any, Any] = {}
-        self.size = 0
+        self.size = self.reserved = 0
         self.copies = host.strict
         self.copy: Callable[[Any], Any] = codec.handed_over if host.strict else codec.copy_if_mutable
         self.expires: dict[Any, float] | None = {} if cell.ttl_s is not None else None
@@ -138,7 +138,7 @@ class Entries:
             self.check_key(key[0] if self.parted else key)
         if self.changed is not None:
             codec.encode(key)
-        if self.size >= self.cell.entries_max:
+        if self.size + self.reserved >= self.cell.entries_max:
             raise CellFullError(
                 f"{self.cell.kind} {self.name!r} has {self.size} entries, its limit; delete some, declare ttl_s=, or "
                 "raise entries_max=",
@@ -200,6 +200,36 @@ class Entries:
         return None
 
 
+class Pending(dict[Any, Any]):
+    """What an activation is going to write into a cell, by key. Room for new keys is kept free until it does."""
+
+    __slots__ = ("_added", "_entries")
+
+    def __init__(self, entries: Entries) -> None:
+        super().__init__()
+        self._entries = entries
+        self._added: set[Any] = set()
+
+    def add(self, key: Any) -> None:
+        """Take note of a key that may be new. Raises: CellFullError, CellTypeError."""
+        if key not in self and key not in self._added and self._entries.read(key) is ABSENT:
+            self._entries.check_new_key(key)
+            self._entries.reserved += 1
+            self._added.add(key)
+
+    def give_up(self) -> None:
+        """Need the room no more."""
+        self._entries.reserved -= len(self._added)
+        self._added.clear()
+
+
+def forget_overlay(activation: Activation) -> None:
+    """Forget what an activation has kept to itself."""
+    for pending in activation.overlay.values():
+        pending.give_up()
+    activation.overlay.clear()
+
+
 def commit_in_place(activation: Activation, argument: None) -> None:
     """Let what a plain activation has written stay (an effect)."""
     for entries, key, _ in activation.undo:
@@ -215,6 +245,7 @@ def commit_overlay(activation: Activation, argument: None) -> None:
     """Write what an activation has kept to itself (an effect)."""
     for entries, pending in activation.overlay.items():
         merge = entries.merge
+        pending.give_up()
         for key, value in pending.items():
             entries.put(key, value if merge is None else entries.merged(key, value))
             if entries.tracked:

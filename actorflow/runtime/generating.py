@@ -71,7 +71,7 @@ class GeneratorReplica(Replica):
                         break
             except FAILURES as error:
                 activation.abort()
-                self.failed(request, context, item, error)
+                self.failed(request, without_newest(context) if self.node.returns else context, item, error)
                 return True
             if pulled == batch and self.node.writes:
                 activation.abort()

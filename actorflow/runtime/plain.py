@@ -233,14 +233,17 @@ class PlainReplica(Replica):
         activation.request = request
         activation.context = context
         activation.replica = self
+        before = context
         ask = context.ask if context is not None else None
         if self.node.returns and ask is None:
-            context = self.frames(context, item, request)
+            context = activation.context = self.frames(context, item, request)
         try:
             result = self.op.process(item)
         except FAILURES as error:
             activation.abort()
-            self.failed(request, context, item, error)
+            if context is not before:
+                self.forget_frame(request, context)  # nothing was done that it could want to undo
+            self.failed(request, before, item, error)
             return
         if ask is None and result is not None:
             activation.out.append(result)
@@ -267,16 +270,19 @@ class BatchReplica(Replica):
         activation.context = context
         activation.replica = self
         out = activation.out
+        before = context
         ask = context.ask if context is not None else None
         if self.node.returns and ask is None:
-            context = self.frames(context, items, request)
+            context = activation.context = self.frames(context, items, request)
         try:
             results = self.op.process_batch(items)  # type: ignore[attr-defined] # checked before start
             results = [] if results is None else list(results)
         except FAILURES as error:
             activation.abort()
+            if context is not before:
+                self.forget_frame(request, context)
             for item in items:
-                self.failed(request, context, item, error)
+                self.failed(request, before, item, error)
                 if request.state:
                     break
             self.finished(request, len(items))
@@ -290,7 +296,7 @@ class BatchReplica(Replica):
             activation.feed_back(context if ask is None else without_newest(context))
         for item, result in zip(items, results, strict=False):
             if type(result) is ItemError and not request.state:
-                self.failed(request, context, item, result.error)
+                self.failed(request, before, item, result.error)
         if ask is not None:
             if not answered:
                 ask.reply(fine[0] if fine else None)

@@ -446,6 +446,11 @@ class Replica:
         request.more().own("frames")[frame] = None
         return Context(frame)
 
+    def forget_frame(self, request: Request, context: Context | None) -> None:
+        """Take the newest frame off: what it was to see the reply of has come to nothing."""
+        if context is not None and context.frames is not None:
+            request.more().frames.pop(context.frames, None)
+
     def close(self, *, at_once: bool = False) -> None:
         """End this actor: when its mailbox is empty, or at once."""
         self.closing = True

@@ -16,6 +16,7 @@ from actorflow.errors import ActorflowError
 from actorflow.plan.operator import Outcome, Retry
 from actorflow.runtime.access import NO_KEY
 from actorflow.runtime.activation import Activation, tell_granted
+from actorflow.runtime.cells import ordered
 from actorflow.runtime.request import Request
 from actorflow.runtime.worker import view
 
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
     from actorflow.runtime.host import Host
     from actorflow.runtime.replica import Replica
     from actorflow.runtime.waiting import Look
+    from actorflow.runtime.wiring import OperatorNode
 
 
 class ReturnStep:
     """One call of `on_reply`, and then the frame below."""
 
-    __slots__ = ("_frame", "_key", "_left", "_outcome", "_region", "_request", "_told")
+    __slots__ = ("_frame", "_keys", "_left", "_outcome", "_region", "_request", "_told")
 
     def __init__(self, request: Request, frame: Frame, outcome: Outcome, *, told: list[Frame] | None = None) -> None:
         self._request = request
@@ -37,7 +39,7 @@ class ReturnStep:
         # the request has ended: nothing that comes of it goes anywhere, and these are told next, the newest last
         self._left = told
         self._told = told is not None
-        self._key: Any = NO_KEY
+        self._keys: list[Any] | None = None  # in hand, or waited for, of an operator that owns cells
         self._region = frame.replica.region_of(request)
         if not self._told:
             request.counts[self._region] += 1
@@ -71,10 +73,8 @@ class ReturnStep:
     def run(self, host: Host) -> None:
         """Call `on_reply`: at once when it is a plain method, in a task of the host when it is async."""
         request, frame = self._request, self._frame
-        frame.done = True
-        if request.details is not None:
-            request.details.frames.pop(frame, None)
         if request.state and not self._told:
+            self._leave_key()  # those that have not ended are told of the end, in their order
             self._consumed()
             return
         watcher: Any = frame.replica.op  # one that has `on_reply`: only those get here
@@ -88,8 +88,9 @@ class ReturnStep:
             return
         if not self._take_key(host):
             return  # it is told when it has the key
+        self._end_frame()
         activation = host.working = self._activation(host.activation)
-        activation.key = self._key
+        activation.key, activation.keys = self._in_hand()
         if frame.replica.node.kind == "async":
             watcher = view(watcher, activation)
         try:
@@ -106,16 +107,30 @@ class ReturnStep:
     def _take_key(self, host: Host) -> bool:
         """Take the key in hand of an operator that owns cells; return False when somebody else works on it."""
         node = self._frame.replica.node
-        if node.owned is None or self._key is not NO_KEY:
+        if node.owned is None:
             return True
+        held = node.owned.locks.held
         try:
-            key = node.key(self._frame.item)
-            if key not in node.owned.locks.held or node.owned.locks.ask(self, key):
-                self._key = key
-                return True
+            if self._keys is None:
+                self._keys = _keys_of(node, self._frame.item)
+            waits = [key for key in self._keys if key in held and not node.owned.locks.ask(self, key)]
         except Exception as error:
+            self._end_frame()
+            self._leave_key()
             self._go_on(host, None, error)
-        return False
+            return False
+        return not waits
+
+    def _in_hand(self) -> tuple[Any, set[Any] | None]:
+        if self._keys is None:
+            return NO_KEY, None
+        return (self._keys[0], None) if len(self._keys) == 1 else (NO_KEY, set(self._keys))
+
+    def _end_frame(self) -> None:
+        """Note that the reply has passed here: its request's end need not be told."""
+        self._frame.done = True
+        if self._request.details is not None:
+            self._request.details.frames.pop(self._frame, None)
 
     def _leave_key(self) -> None:
         node = self._frame.replica.node
@@ -129,7 +144,6 @@ class ReturnStep:
 
     def granted(self, locks: Locks[Any], key: Any) -> None:
         """Go on: the key is in hand."""
-        self._key = key
         self._frame.replica.host.enqueue(self)
 
     def _activation(self, activation: Activation) -> Activation:
@@ -146,25 +160,43 @@ class ReturnStep:
         host.workers[task] = place
         request.more().own("activations")[activation] = None
         timeout_s = host.limits.unwind_timeout_s if self._told else None
-        result, failed = None, None
-        try:
-            async with asyncio.timeout(timeout_s):
-                node = self._frame.replica.node
-                if node.owned is not None:
-                    activation.key = node.key(self._frame.item)
-                    await activation.lock(node.owned, (activation.key,), shared=node.owned_shared)
-                result = await op.on_reply(self._outcome, self._frame.item)
-        except (Exception, asyncio.CancelledError) as error:
-            failed = error
-        finally:
-            host.workers.pop(task, None)
-            request.more().activations.pop(activation, None)
+        while True:
+            result, failed = None, None
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._lock_keys(activation)
+                    result = await op.on_reply(self._outcome, self._frame.item)
+            except (Exception, asyncio.CancelledError) as error:
+                failed = error
+            if not activation.rerun or (request.state and not self._told):
+                break
+            # it was chosen to break a circle: it runs again, as any activation does
+            activation.abort()
+            activation.release_locks()
+            activation.rerun, activation.reruns = False, activation.reruns + 1
+            for answer in activation.recorded:
+                answer.used = False
+            while task.cancelling():
+                task.uncancel()
+            await asyncio.sleep(0)
+        host.workers.pop(task, None)
+        request.more().activations.pop(activation, None)
+        ended = request.state and not self._told and failed is not None
+        if not ended:
+            self._end_frame()  # else it is told of the end of its request, as if it had never begun
         if failed is not None:
             activation.abort()
         else:
             self._commit(activation)
         activation.release_locks()
         self._go_on(host, result, failed)
+
+    async def _lock_keys(self, activation: Activation) -> None:
+        node = self._frame.replica.node
+        if node.owned is not None:
+            self._keys = self._keys or _keys_of(node, self._frame.item)
+            activation.key, activation.keys = self._in_hand()
+            await activation.lock(node.owned, self._keys, shared=node.owned_shared)
 
     def _commit(self, activation: Activation) -> None:
         if activation.effects:
@@ -176,7 +208,7 @@ class ReturnStep:
     def _go_on(self, host: Host, result: Any, failed: BaseException | None) -> None:
         request, frame, below = self._request, self._frame, self._frame.below
         if self._told:
-            if failed is not None:
+            if failed is not None and failed is not self._outcome.error:
                 host.note_failure(frame.replica, request, frame.item, failed)
             if self._left:
                 newest = self._left.pop()
@@ -215,6 +247,12 @@ class ReturnStep:
         request.counts[self._region] -= 1
         if not request.counts[self._region]:
             request.settle()
+
+
+def _keys_of(node: OperatorNode, item: Any) -> list[Any]:
+    """Return the keys that an operator has in hand when a reply to an item, or to a batch of them, comes back."""
+    assert node.key is not None
+    return ordered({node.key(each) for each in item}) if node.batches else [node.key(item)]
 
 
 class TaskPlace:

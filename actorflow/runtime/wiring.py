@@ -180,6 +180,8 @@ class OperatorNode(Node):
         self.owned_shared = all(access.read_only for access in owned)
         if self.owned is not None and self.replica_kind in OWNING:
             self.replica_kind = OWNING[self.replica_kind]
+        if self.batches and key is not None and self.owned is None:
+            self.concurrency = 1  # batches have keys in common: without locks they are serial
         self.place: object = object() if place is None else place  # the same where items are counted together
         self.replicas: list[Replica] = []
         self.next_replica = 0

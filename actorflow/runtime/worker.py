@@ -328,6 +328,8 @@ class Worker:
             replica.drop(request, context, activation.item if replica.node.batches else [activation.item])
         elif error is not None or request.state:
             activation.abort()
+            if replica.node.returns and ask is None and not activation.handed:
+                replica.forget_frame(request, activation.onward)  # nothing was done that it could want to undo
             if error is not None and not request.state:
                 replica.failed(request, context, activation.item, error)
             elif ask is not None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from actorflow.errors import StoreError, summary
 from actorflow.stores.memory import MemoryStore
 from actorflow.stores.store import Opened, Row, Store
+
+if TYPE_CHECKING:
+    from actorflow.stores.sqlite import SqliteStore
 
 __all__ = ["MemoryStore", "Opened", "Row", "Store", "open_store", "open_to_read"]
 
@@ -14,13 +18,13 @@ SQLITE = "sqlite:///"
 KNOWN = "sqlite:///relative.db, sqlite:////absolute/path.db and memory:"
 
 
-def open_to_read(url: str) -> Store:
+def open_to_read(url: str) -> SqliteStore:
     """Return the store that a url names, open to be looked at and copied, while a host may go on writing.
 
     Raises: StoreError, for one in memory too.
     """
+    open_store(url)  # it is the name of a store
     if not url.startswith(SQLITE):
-        open_store(url)
         raise StoreError(f"store {url} is in the memory of its process, and cannot be read from another one")
     from actorflow.stores.sqlite import open_for_reading
 

@@ -1,4 +1,4 @@
-"""Systems for simulated crashes: streams whose every step leaves a mark, so that what was lost or done twice is seen."""
+"""Systems for simulated crashes: every step leaves a mark, so that what was lost or done twice is seen."""
 
 from __future__ import annotations
 
