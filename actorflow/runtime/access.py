@@ -187,7 +187,8 @@ class PlainRows(_Rows):
         if self._read_only:
             self._check_write()
         entries = self._entries
-        value = entries.check(value)
+        if type(value) is not entries.exact:
+            value = entries.check(value)
         old = self._data.get(key, ABSENT)
         undo = self._undo
         if not undo:
@@ -236,27 +237,57 @@ class PlainRows(_Rows):
 class _OverlayRows(_Rows):
     """Rows of an activation that may be suspended: it must have locked them, and writes to itself until it commits."""
 
-    __slots__ = ()
+    __slots__ = ("_data", "_held", "_overlay", "_read_only")
+
+    def __init__(self, activation: Activation, entries: Entries, access: Access) -> None:
+        super().__init__(activation, entries, access)
+        self._data = entries.data
+        self._held = entries.locks.held
+        self._overlay = activation.overlay
+        self._read_only = access.read_only
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        value = self._get(key)
+        return default if value is ABSENT else value
 
     def _get(self, key: Any) -> Any:
-        activation, entries = self._activation, self._entries
-        if entries.locks.held.get(key) is not activation and activation not in entries.locks.holders(key):
-            self._not_locked(key)
-        pending = activation.overlay.get(entries)
-        value = pending[key] if pending is not None and key in pending else entries.read(key)
+        entries = self._entries
+        if self._held.get(key) is not self._activation:
+            self._check_shared(key)
+        if self._overlay and (pending := self._overlay.get(entries)) is not None and key in pending:
+            value = pending[key]
+        elif not entries.special:
+            return self._data.get(key, ABSENT)
+        else:
+            value = entries.read(key)
         return value if value is ABSENT else entries.out(value)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        entries = self._entries
+        if type(value) is not entries.exact:
+            value = entries.check(value)
+        if self._held.get(key) is not self._activation or self._read_only or key not in self._data:
+            self._set(key, value)
+            return
+        pending = self._overlay.get(entries) if self._overlay else None
+        if pending is None:
+            pending = self._activation.pending(entries)
+        pending[key] = value
 
     def _set(self, key: Any, value: Any) -> None:
         activation, entries = self._activation, self._entries
-        if entries.locks.held.get(key) is not activation:
-            if activation in entries.locks.holders(key):
-                self._refuse(f"writes key {summary(key)}", "its lock is shared; lock it without shared=True")
-            self._not_locked(key)
+        if self._held.get(key) is not activation:
+            self._check_shared(key)
+            self._refuse(f"writes key {summary(key)}", "its lock is shared; lock it without shared=True")
         self._check_write()
         pending = activation.pending(entries)
         if value is not ABSENT:
             pending.add(key)
         pending[key] = value
+
+    def _check_shared(self, key: Any) -> None:
+        if self._activation not in self._entries.locks.holders(key):
+            self._not_locked(key)
 
     def _not_locked(self, key: Any) -> NoReturn:
         self._refuse(
@@ -304,8 +335,16 @@ class LockedRows(_OverlayRows):
 
     async def lock(self, *keys: Any, shared: bool = False) -> _OverlayRows:
         """Wait until no other activation works on these keys, and keep them until this activation ends."""
-        self._check_can_wait("lock")
-        await self._activation.lock(self._entries, keys, shared=shared or self._access.read_only)
+        activation, entries = self._activation, self._entries
+        if activation.worker is None:
+            self._check_can_wait("lock")
+        locks = entries.locks
+        if locks not in activation.locked:
+            activation.locked.append(locks)
+        shared = shared or self._read_only
+        for key in keys if len(keys) < 2 else ordered(keys):
+            if not locks.ask(activation, key, shared=shared):
+                await activation.wait_for_lock(entries, key)
         return self
 
     async def transact(self, keys: Iterable[Any], function: Callable[[Any], Any]) -> Any:

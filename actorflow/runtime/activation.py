@@ -376,9 +376,10 @@ class Activation:
             self.locked.append(locks)
         for key in keys if len(keys) < 2 else ordered(keys):
             if not locks.ask(self, key, shared=shared):
-                await self._await_lock(entries, key)
+                await self.wait_for_lock(entries, key)
 
-    async def _await_lock(self, entries: Entries, key: Any) -> None:
+    async def wait_for_lock(self, entries: Entries, key: Any) -> None:
+        """Wait for a key that was asked for, and not granted at once. Raises: CallCycleError."""
         locks = entries.locks
         wait = self.lock_waits.get((locks, key))
         begins = wait is None
@@ -717,10 +718,15 @@ class Activation:
     def commit(self) -> None:
         """Let everything but `out` take effect (the replica hands that on, per envelope)."""
         host, request = self.host, self.request
-        effects = self.effects[:]
-        self.effects.clear()
         self.deferred = self.answered = False
         request.committed = True
+        if len(self.effects) == 1 and (effect := self.effects[0])[0].__class__ is not Address:
+            self.effects.clear()
+            effect[0](self, effect[1])
+            self.spawned.clear()
+            return
+        effects = self.effects[:]
+        self.effects.clear()
         rounds = self.context.rounds if self.context is not None else ()
         last, told = None, []
         for target, item in effects:

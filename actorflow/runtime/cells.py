@@ -39,8 +39,8 @@ class Entries:
     """
 
     __slots__ = (
-        "cell", "changed", "check_key", "check_value", "copies", "copy", "data", "expires", "host", "locks", "merge",
-        "name", "order", "parted", "reserved", "size", "special", "tracked", "value_of",
+        "cell", "changed", "check_key", "check_value", "copies", "copy", "data", "exact", "expires", "host", "locks",
+        "merge", "name", "order", "parted", "reserved", "size", "special", "tracked", "value_of",
     )  # fmt: skip
 
     def __init__(self, host: Host, cell: Cell, locks: Locks[Owner]) -> None:
@@ -61,6 +61,8 @@ class Entries:
         self.order: list[Any] | None = None
         self.check_key = _checker(cell, cell.key_type, "key")
         self.check_value = _checker(cell, cell.value_type, "value")
+        self.exact = cell.value_type if cell.value_type in {int, float, bool, bytes} else None
+        """The type of values that need no check, where there is one."""
         self.special = self.copies or self.expires is not None
         """Whether a value needs more than to be looked up."""
         self.tracked = self.expires is not None
@@ -200,27 +202,32 @@ class Entries:
         return None
 
 
+_NOTHING: dict[Any, None] = {}
+
+
 class Pending(dict[Any, Any]):
     """What an activation is going to write into a cell, by key. Room for new keys is kept free until it does."""
 
-    __slots__ = ("_added", "_entries")
+    __slots__ = ("_entries", "added")
 
     def __init__(self, entries: Entries) -> None:
         super().__init__()
         self._entries = entries
-        self._added: set[Any] = set()
+        self.added: dict[Any, None] = _NOTHING
 
     def add(self, key: Any) -> None:
         """Take note of a key that may be new. Raises: CellFullError, CellTypeError."""
-        if key not in self and key not in self._added and self._entries.read(key) is ABSENT:
+        if key not in self and key not in self.added and self._entries.read(key) is ABSENT:
             self._entries.check_new_key(key)
             self._entries.reserved += 1
-            self._added.add(key)
+            if self.added is _NOTHING:
+                self.added = {}
+            self.added[key] = None
 
     def give_up(self) -> None:
         """Need the room no more."""
-        self._entries.reserved -= len(self._added)
-        self._added.clear()
+        self._entries.reserved -= len(self.added)
+        self.added = _NOTHING
 
 
 def forget_overlay(activation: Activation) -> None:
@@ -245,9 +252,16 @@ def commit_overlay(activation: Activation, argument: None) -> None:
     """Write what an activation has kept to itself (an effect)."""
     for entries, pending in activation.overlay.items():
         merge = entries.merge
-        pending.give_up()
+        data = entries.data
+        if pending.added:
+            pending.give_up()
         for key, value in pending.items():
-            entries.put(key, value if merge is None else entries.merged(key, value))
+            if merge is not None:
+                entries.put(key, entries.merged(key, value))
+            elif value is not ABSENT and key in data:
+                data[key] = value
+            else:
+                entries.put(key, value)
             if entries.tracked:
                 entries.note(key)
     activation.overlay.clear()

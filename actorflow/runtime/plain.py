@@ -236,7 +236,7 @@ class PlainReplica(Replica):
         before = context
         ask = context.ask if context is not None else None
         if self.node.returns and ask is None:
-            context = activation.context = self.frames(context, item, request)
+            context = self.frames(context, item, request)
         try:
             result = self.op.process(item)
         except FAILURES as error:
@@ -273,7 +273,7 @@ class BatchReplica(Replica):
         before = context
         ask = context.ask if context is not None else None
         if self.node.returns and ask is None:
-            context = activation.context = self.frames(context, items, request)
+            context = self.frames(context, items, request)
         try:
             results = self.op.process_batch(items)  # type: ignore[attr-defined] # checked before start
             results = [] if results is None else list(results)

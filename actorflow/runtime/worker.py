@@ -338,7 +338,6 @@ class Worker:
         elif (
             ask is None
             and result is not None
-            and not activation.effects
             and not activation.out
             and not activation.back
             and not activation.skip
@@ -346,10 +345,13 @@ class Worker:
             and result.__class__ is not types.CoroutineType
             and request.stream is replica.stream
         ):
-            # one item comes of one, and nothing else: most activations
+            # one item comes of one: most activations
+            if activation.effects:
+                self._commit_effects()
             if not request.committed:
                 request.committed = True
-            replica.node.hand_on(request, activation.onward, [result])
+            if not request.state:
+                replica.node.hand_on(request, activation.onward, [result])
             replica.finished(request, count)
         else:
             try:
@@ -368,6 +370,14 @@ class Worker:
             activation.children = []
         activation.reruns = activation.skip = activation.handed = activation.fed = activation.skip_back = 0
         replica.worker_free(self)
+
+    def _commit_effects(self) -> None:
+        activation = self.activation
+        try:
+            activation.commit()
+        except Exception as fault:  # of ours: the request must not hang on it
+            activation.abort()
+            self.replica.failed(activation.request, activation.context, activation.item, fault)
 
     def _commit(self, result: Any, ask: Ask | None, count: int) -> None:
         """Let all that the activation did take effect."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import random
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -594,10 +595,49 @@ async def test_an_owner_whose_edge_has_another_key_is_refused_before_anything_st
     assert all("key the edge by row" in fault for fault in caught.value.faults)
 
 
-# -- what is known to be wrong; each has a program in the report of the one who found it
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("reruns", [1, 3])
+def test_a_circle_that_is_not_broken_by_another_run_is_broken_by_an_error_and_never_by_a_deadline(
+    reruns: int, seed: int
+) -> None:
+    app = App("upgrades", limits=Limits(reruns=reruns, timeout_s=1000.0))
+    rows = app.table("rows", key="row", value=int)
+    chance = random.Random(seed)
+    ends: Counter[str] = Counter()
+
+    class Upgrade(Operator):
+        theirs = rows.exclusive()
+        concurrency = 100
+
+        async def process(self, keys: list[int]) -> list[int]:
+            await self.theirs.lock(keys[0], shared=True)
+            await asyncio.sleep(chance.choice([0.0, 0.001, 0.01]))
+            await self.theirs.lock(*keys)
+            return keys
+
+    app.stream("upgrade", list, list).then(Upgrade)
+
+    async def system() -> None:
+        async with running_simulated(app) as client:
+
+            async def upgrade() -> None:
+                for _ in range(4):
+                    try:
+                        await client.request("upgrade", chance.sample(range(3), 2))
+                        ends["answered"] += 1
+                    except CallCycleError:
+                        ends["circle"] += 1
+
+            await asyncio.gather(*(upgrade() for _ in range(8)))
+
+    simulate(system, seed=seed)
+    assert ends["answered"] + ends["circle"] == 32
+    assert ends["answered"]
 
 
-@pytest.mark.xfail(reason="process_batch with concurrency > 1 on a keyed edge: the key function gets the list")
+# -- what was once wrong
+
+
 async def test_async_batches_of_a_keyed_operator_run_side_by_side() -> None:
     app, rows, _ = ledger()
 
@@ -618,7 +658,6 @@ async def test_async_batches_of_a_keyed_operator_run_side_by_side() -> None:
         assert await client.request("together", [{"row": 1}, {"row": 2}]) == [1, 2]
 
 
-@pytest.mark.xfail(reason="a re-run is forgotten while an item of an ended request lies in the mailbox")
 async def test_who_begins_again_is_not_held_up_by_an_item_that_was_dropped() -> None:
     app, rows, _ = ledger()
 
@@ -654,7 +693,6 @@ async def test_who_begins_again_is_not_held_up_by_an_item_that_was_dropped() -> 
         assert await asyncio.gather(older, younger) == [1, 2]
 
 
-@pytest.mark.xfail(reason="an on_reply at work is cancelled by the end of its request, and not called again")
 @pytest.mark.parametrize("kind", ["async", "plain"])
 async def test_a_compensation_is_made_though_the_deadline_passes_while_it_waits(kind: str) -> None:
     app, rows, _ = ledger()
@@ -705,7 +743,6 @@ async def test_a_compensation_is_made_though_the_deadline_passes_while_it_waits(
         assert await client.request("counts", 7, timeout_s=0.5) == 1
 
 
-@pytest.mark.xfail(reason="an on_reply that is the victim of a deadlock is cancelled, and not run again")
 async def test_a_compensation_that_meets_a_deadlock_is_made() -> None:
     app, rows, _ = ledger()
 
@@ -751,7 +788,6 @@ async def test_a_compensation_that_meets_a_deadlock_is_made() -> None:
         assert await client.cell("rows", 2) == 1
 
 
-@pytest.mark.xfail(reason="the second wait of an activation for one key takes the place of the first")
 async def test_an_activation_may_wait_twice_for_the_same_key() -> None:
     app, rows, _ = ledger()
 
