@@ -96,9 +96,10 @@ class RemoteConnection:
         pause_s = RETRY_FIRST_S
         lost: ConnectionLostError | None = None
         while True:
+            connected, memory = False, None
             try:
                 await self._connect()
-                memory = self._memory
+                connected, memory = True, self._memory
                 if lost is not None and lost.memory != memory:
                     raise lost
                 answer = await once(key)
@@ -106,12 +107,14 @@ class RemoteConnection:
             except ConnectionLostError as error:
                 if error is lost or loop.time() + pause_s > gives_up_s:
                     raise
-                if error.retryable:  # nobody answers there
-                    if lost is None:
-                        raise
-                    if not wire.is_durable(lost.memory):
-                        raise lost from None  # and whoever did has forgotten
-                elif lost is None:
+                if lost is None and not connected:
+                    if not wire.is_durable(self._memory):
+                        raise  # it was never sent; a host that was there before, and remembers, is waited for
+                    await asyncio.sleep(pause_s)
+                    continue
+                if lost is not None and not connected and not wire.is_durable(lost.memory):
+                    raise lost from None  # nobody answers there, and whoever did has forgotten
+                if lost is None:
                     error.memory = memory
                     lost = error
             except ActorflowError:
@@ -307,7 +310,9 @@ class RemoteConnection:
             if self._socket is socket:
                 self._lost(why)
             if self._greeted is not None and not self._greeted.done():
-                self._greeted.set_exception(ConnectionLostError(f"{self._url} refused the connection: {why}"))
+                self._greeted.set_exception(
+                    ConnectionLostError(f"{self._url} refused the connection: {why}", retryable=True)
+                )
             if not socket.closed:
                 await socket.close()
 

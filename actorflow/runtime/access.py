@@ -153,7 +153,7 @@ class _Rows(Handle):
 class PlainRows(_Rows):
     """Rows that a plain activation owns: read and written in place. The path of most state: few operations each."""
 
-    __slots__ = ("_data", "_effects", "_max", "_read_only", "_undo")
+    __slots__ = ("_data", "_effects", "_exact", "_read_only", "_undo")
 
     def __init__(self, activation: Activation, entries: Entries, access: Access) -> None:
         super().__init__(activation, entries, access)
@@ -161,16 +161,15 @@ class PlainRows(_Rows):
         self._undo = activation.undo
         self._effects = activation.effects
         self._read_only = access.read_only
-        self._max = entries.cell.entries_max
+        self._exact = entries.exact
 
     def get(self, key: Any, default: Any = None) -> Any:
         if key != self._activation.key:
             self._check_in_hand(key)
-        entries = self._entries
-        if not entries.special:
+        if not self._entries.special:
             return self._data.get(key, default)
-        value = entries.read(key)
-        return default if value is ABSENT else entries.out(value)
+        value = self._entries.read(key)
+        return default if value is ABSENT else self._entries.out(value)
 
     def _get(self, key: Any) -> Any:
         if key != self._activation.key:
@@ -184,21 +183,26 @@ class PlainRows(_Rows):
     def __setitem__(self, key: Any, value: Any) -> None:
         if key != self._activation.key:
             self._check_in_hand(key)
+        if type(value) is not self._exact:
+            value = self._entries.check(value)
+        undo = self._undo
+        if not undo or (last := undo[-1])[1] != key or last[0] is not self._entries:
+            self._keep_old(key)
+        self._data[key] = value
+
+    def _keep_old(self, key: Any) -> None:
+        """Keep what was there, before it is overwritten for the first time in a row."""
         if self._read_only:
             self._check_write()
-        entries = self._entries
-        if type(value) is not entries.exact:
-            value = entries.check(value)
+        entries, undo = self._entries, self._undo
         old = self._data.get(key, ABSENT)
-        undo = self._undo
-        if not undo:
-            self._effects.append(_IN_PLACE)
         if old is ABSENT:
             entries.check_new_key(key)
             entries.size += 1
             entries.order = None
+        if not undo:
+            self._effects.append(_IN_PLACE)
         undo.append((entries, key, old))
-        self._data[key] = value
 
     def _set(self, key: Any, value: Any) -> None:
         if value is not ABSENT:

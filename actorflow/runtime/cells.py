@@ -180,7 +180,6 @@ class Entries:
         """Take note that an entry was written, and that this is committed."""
         if self.changed is not None:
             self.changed[key] = None
-            self.host.dirty()
         if self.expires is not None:
             self.expires.pop(key, None)
             if self.read(key) is not ABSENT:

@@ -688,7 +688,10 @@ class Host:
             if request.future is None:
                 request.future = self.loop.create_future()
             try:
-                await asyncio.shield(request.future)
+                if request.details is None or request.details.key is None:
+                    await request.future
+                else:
+                    await asyncio.shield(request.future)  # others may wait for it, too
             except asyncio.CancelledError:
                 if request.details is None or request.details.key is None:
                     request.cancel("its caller was cancelled")  # who has a key may ask again

@@ -35,6 +35,9 @@ CELL, REQUESTS, ANSWERS, DELAYED, SCHEDULES, META = "cell:", "requests", "answer
 
 FREEZE_TIMEOUT_S = 10.0
 
+YOUNG_S = 0.02
+"""How long a request may be under way before it is written down, where nobody was told that it was accepted."""
+
 FULL_RETRY_S = 0.25
 """How often a store without room is tried again."""
 
@@ -67,6 +70,10 @@ class Journal:
         self._rows: dict[tuple[str, bytes], bytes | None] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="actorflow-store")
         self._backlog: dict[tuple[str, bytes], bytes | None] = {}
+        self._young: dict[Request, float] = {}  # since when, of those that may end before anybody needs to know
+        self._at_once: dict[Request, None] = {}
+        self._look: asyncio.TimerHandle | None = None
+        self._cost_s = 0.0
         self._under_way = self._asked = self._closing = self._abandoned = self._frozen = False
         self._idle: asyncio.TimerHandle | None = None
         self._settling: asyncio.Future[None] | None = None
@@ -91,9 +98,30 @@ class Journal:
         self.dirty()
 
     def accept(self, request: Request, items: list[Any]) -> None:
-        """Take note of a request that is to be finished whatever happens."""
+        """Take note of a request that is to be finished whatever happens.
+
+        One that was sent by something that has happened is as durable as that. Of others nobody knows yet, so one that
+        ends within a moment is never written down.
+        """
         self.inputs[request] = items
-        self.dirty()
+        if request.more().sent:
+            self._at_once[request] = None
+            self.dirty()
+        else:
+            self._young[request] = self._host.loop.time()
+            if self._look is None and not self._frozen:
+                self._look = self._host.loop.call_later(YOUNG_S, self._look_at_young)
+
+    def _look_at_young(self) -> None:
+        """Write down what is not finished after a moment."""
+        self._look = None
+        if self._young and not self._frozen:
+            first_s = next(iter(self._young.values()))
+            left_s = first_s + YOUNG_S - self._host.loop.time()
+            if left_s <= 0:
+                self.dirty()
+            else:
+                self._look = self._host.loop.call_later(left_s, self._look_at_young)
 
     def touch(self, request: Request) -> None:
         """Note that a request has gone on, where that matters."""
@@ -105,9 +133,9 @@ class Journal:
     def mark_written(self, request: Request) -> None:
         """Note that something of a request has taken effect: from now on it cannot be begun again."""
         root = request.top or request
-        if root in self.inputs and root not in self.wrote:
-            self.wrote[root] = None
-        self.touch(root)
+        if root in self.inputs:
+            self.wrote[root] = self.touched[root] = None
+        self.dirty()
 
     def fold_later(self, rows: list[Row]) -> None:
         """Take rows that are in epochs of an earlier start: they must be in tables before those epochs go."""
@@ -123,14 +151,20 @@ class Journal:
         self.inputs.pop(request, None)
         self.wrote.pop(request, None)
         self.touched.pop(request, None)
+        self._young.pop(request, None)
+        self._at_once.pop(request, None)
         if self._known.pop(request, None) is not None:
             self.put(REQUESTS, request.id, ABSENT)
 
     def abandon(self) -> None:
         """Write nothing any more, and let nothing go: for tests of recovery."""
         self._frozen = self._abandoned = True
-        if self._idle is not None:
-            self._idle.cancel()
+        self._stop_timers()
+
+    def _stop_timers(self) -> None:
+        for timer in (self._idle, self._look):
+            if timer is not None:
+                timer.cancel()
 
     async def freeze(self) -> None:
         """Write what was done so far, and nothing after that: the host is about to end what it has begun."""
@@ -167,15 +201,36 @@ class Journal:
                 for key in entries.changed:
                     rows[table, codec.encode(key)] = packed_entry(entries, key)
                 entries.changed.clear()
-        for request, items in self.inputs.items():
-            if request not in self._known or request in self.touched:
-                record = record_of(host, request, items, written=request in self.wrote)
-                written = request in self.wrote
-                if not written or self._known.get(request) != record:
-                    self._known[request] = record if written else b""
-                    rows[REQUESTS, codec.encode(request.id)] = record
+        began_s = host.clock()
+        for request in self.touched:
+            record = record_of(host, request, self.inputs[request], written=True)
+            if self._known.get(request) != record:
+                self._known[request] = record
+                rows[REQUESTS, codec.encode(request.id)] = record
+            self._at_once.pop(request, None)
+            self._young.pop(request, None)
         self.touched.clear()
+        # these are written again and again, the more often the more are under way: that must not take all the time
+        self._cost_s = host.clock() - began_s
+        self._grown_up()
+        for request in self._at_once:
+            self._known[request] = b""
+            rows[REQUESTS, codec.encode(request.id)] = record_of(host, request, self.inputs[request], written=False)
+        self._at_once.clear()
         return [(table, key, value) for (table, key), value in rows.items()]
+
+    def _grown_up(self) -> None:
+        """Choose what has been under way for long enough to be written down; see to it that the others are looked at."""
+        if not self._young:
+            return
+        old_s = self._host.loop.time() - YOUNG_S
+        for request, began_s in list(self._young.items()):
+            if began_s > old_s:
+                break
+            del self._young[request]
+            self._at_once[request] = None
+        if self._young and self._look is None:
+            self._look = self._host.loop.call_later(YOUNG_S, self._look_at_young)
 
     def _pump(self) -> None:
         """Cut an epoch, and have it written."""
@@ -183,7 +238,6 @@ class Journal:
         if self._under_way or not self.gate.dirty or self.failed is not None or self._frozen:
             return
         loop = self._host.loop
-        began_s = self._host.clock()
         try:
             rows = self._cut()
         except Exception as error:  # of ours: what cannot be kept must not be acknowledged
@@ -192,7 +246,7 @@ class Journal:
             return
         number = self.gate.cut()
         blob = _blob.encode(rows)
-        pause_s = pause_after(self._host.clock() - began_s)
+        pause_s = pause_after(self._cost_s)
         self._under_way = True
         if self._idle is not None:
             self._idle.cancel()
@@ -335,8 +389,7 @@ class Journal:
     async def close(self) -> None:
         """Fold what is written, and close the store."""
         self._closing = self._frozen = True
-        if self._idle is not None:
-            self._idle.cancel()
+        self._stop_timers()
         try:
             while self.failed is None and self._under_way:
                 self._settling = self._host.loop.create_future()

@@ -193,6 +193,7 @@ def _migrate(entries: Entries, version: int) -> None:
             ) from error
         entries.put(key, value)
         entries.note(key)
+    entries.host.dirty()
 
 
 # -- requests

@@ -70,6 +70,7 @@ class Tally:
     left: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
     unknown: int = 0
+    hung: int = 0
     snapshots: int = 0
     recovery_s: list[float] = field(default_factory=list)
     up_again_s: list[float] = field(default_factory=list)
@@ -94,7 +95,7 @@ class Tally:
             "in_flight_at_a_kill_median": statistics.median(self.in_flight_at_kills or [0]),
             "faults": dict(self.faults), "requests_resumed_by_hosts": self.resumed, "answered": self.answered,
             "sent_again": self.sent_again, "nobody_there": self.nobody_there, "by_http": self.by_http,
-            "sockets_closed": dict(self.left), "duplicates_compared": self.duplicates, "unknown": self.unknown,
+            "sockets_closed": dict(self.left), "duplicates_compared": self.duplicates, "unknown": self.unknown, "hung": self.hung,
             "snapshots": self.snapshots, "recovery_median_s": round(statistics.median(recovery), 3),
             "recovery_p99_s": round(recovery[int(len(recovery) * 0.99)], 3), "recovery_max_s": round(recovery[-1], 3),
             "ready_after_start_median_s": round(statistics.median(self.up_again_s or [0.0]), 3),
@@ -109,6 +110,8 @@ class Counting(RemoteConnection):
     def __init__(self, url: str, tally: Tally) -> None:
         super().__init__(url)
         self._tally = tally
+        self._sockets: dict[int, Any] = {}
+        self._orphaned: dict[int, float] = {}
 
     async def _until_answered(self, once: Callable[[str], Awaitable[Any]], *args: Any, **options: Any) -> Any:
         times = 0
@@ -125,6 +128,23 @@ class Counting(RemoteConnection):
         except UnboundLocalError as error:
             self._tally.fault_once(f"a client raised {error!r}: its host died before it had greeted")
             raise ConnectionLostError("its host died before it had greeted", retryable=times == 0) from None
+
+    def _new(self) -> Any:
+        exchange = super()._new()
+        self._sockets[exchange.number] = self._socket
+        return exchange
+
+    def orphans(self, after_s: float = 3.0) -> int:
+        """Fail exchanges whose socket was lost a while ago and that nobody has told; return how many there were."""
+        now_s, found = time.perf_counter(), 0
+        for number, exchange in list(self._open.items()):
+            where = self._sockets.get(number)
+            if exchange.ended or where is None or (where is self._socket and not where.closed):
+                self._orphaned.pop(number, None)
+            elif now_s - self._orphaned.setdefault(number, now_s) > after_s:
+                exchange.fail(ConnectionLostError("nobody has told that the connection was lost"))
+                found += 1
+        return found
 
     def tear(self, *, reset: bool) -> bool:
         """Close the socket in mid-request, with FIN or with RST; return whether requests were open."""
@@ -567,6 +587,15 @@ class Chaos:
                 self.tally.fault(f"{name} was {before}, and then {seen[name]}: what was told is lost")
             last[name] = seen[name]
 
+    async def watch(self) -> None:
+        """Find requests that would wait for ever, since their connection is gone."""
+        while True:
+            await asyncio.sleep(0.5)
+            for connection in [*self.clients, *self.history_clients]:
+                if found := connection.orphans():
+                    self.tally.hung += found
+                    self.tally.fault_once("requests wait for ever: their connection was lost, and they were not told")
+
     async def tear(self) -> None:
         """Close sockets in mid-request, and close clients in mid-request, which then come back."""
         while True:
@@ -679,7 +708,7 @@ class Chaos:
         async with asyncio.timeout(timeout_s), self._running():
             assert await self.ask("open", None, "open") == EXACT
             self.up.set()
-            aside = [asyncio.create_task(work) for work in (self.release(), self.tear(), self.read(), self.show(live))]
+            aside = [asyncio.create_task(work) for work in (self.release(), self.tear(), self.read(), self.watch(), self.show(live))]
             try:
                 async with asyncio.TaskGroup() as group:
                     for work in (
