@@ -2,17 +2,20 @@
 #
 #   make demo     install, count the words of a real text, show the table        make test    install, run the tests
 #   make check    lint and types          make sim SEEDS=500    random systems under the simulated loop
-#                                         and LOOP_SEEDS=50000 random programs with loops
+#                                         and LOOP_SEEDS=50000 random programs with loops, CRASH_SEEDS=2000 killed hosts
+#   make chaos KILLS=100   kill -9 real hosts under load
 #   make bench    every benchmark, with its baseline (BENCH=--quick for a short look)
 
 PYTHON ?= python3
 VENV ?= .venv
 SEEDS ?= 200
+CRASH_SEEDS ?= 2000
+KILLS ?= 100
 LOOP_SEEDS ?= 50000
 BENCH ?=
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test check sim cases bench format clean
+.PHONY: demo test check sim chaos cases bench format clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -37,7 +40,10 @@ cases: $(VENV)/dev-installed
 	$(RUN) -m pytest tests/cases
 
 sim: $(VENV)/dev-installed
-	SEEDS=$(SEEDS) LOOP_SEEDS=$(LOOP_SEEDS) $(RUN) -m pytest tests/sim
+	SEEDS=$(SEEDS) LOOP_SEEDS=$(LOOP_SEEDS) CRASH_SEEDS=$(CRASH_SEEDS) $(RUN) -m pytest tests/sim
+
+chaos: $(VENV)/dev-installed
+	$(RUN) tests/e2e/chaos.py --kills $(KILLS)
 
 check: $(VENV)/dev-installed
 	$(RUN) -m ruff check .
@@ -45,7 +51,7 @@ check: $(VENV)/dev-installed
 	$(RUN) -m mypy
 
 bench: $(VENV)/bench-installed
-	for benchmark in ask actors peers words loops floods memory growth; do $(RUN) -m benchmarks.$$benchmark $(BENCH) || exit 1; done
+	for benchmark in ask actors peers words loops floods state memory growth; do $(RUN) -m benchmarks.$$benchmark $(BENCH) || exit 1; done
 
 format: $(VENV)/dev-installed
 	$(RUN) -m ruff check --fix --quiet .

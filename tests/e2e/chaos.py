@@ -80,7 +80,7 @@ class Tally:
     def fault(self, said: str) -> None:
         """Note what must not be."""
         self.wrong.append(said)
-        print(f"\n  WRONG: {said[:400]}", file=sys.stderr, flush=True)
+        print(f"\n  WRONG: {said[:6000]}", file=sys.stderr, flush=True)
 
     def fault_once(self, said: str) -> None:
         """Note what must not be, unless it is noted."""
@@ -164,6 +164,15 @@ class Counting(RemoteConnection):
 # -- the host
 
 
+def free_port() -> int:
+    """Return a port below those that the system gives to clients: nobody connects to itself while no host is there."""
+    for port in random.sample(range(20_000, 30_000), 100):
+        with socket.socket() as tried, contextlib.suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no free port")
+
+
 class HostProcess:
     """One host after another, on one port and one store."""
 
@@ -173,9 +182,7 @@ class HostProcess:
         self.store = f"sqlite:///{folder / 'chaos.db'}"
         self.log_path = folder / "host.log"
         self.process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.begun_s = 0.0
         self._from = 0
@@ -589,12 +596,17 @@ class Chaos:
 
     async def watch(self) -> None:
         """Find requests that would wait for ever, since their connection is gone."""
+        calm = 0
         while True:
             await asyncio.sleep(0.5)
             for connection in [*self.clients, *self.history_clients]:
                 if found := connection.orphans():
                     self.tally.hung += found
                     self.tally.fault_once("requests wait for ever: their connection was lost, and they were not told")
+            calm = calm + 1 if self.finished.is_set() and self.in_flight else 0
+            if calm == 60:
+                chains = Counter(_waits_for(task) for task in asyncio.all_tasks())
+                self.tally.fault("in flight, and nothing happens any more:\n" + "\n".join(sorted(chains)))
 
     async def tear(self) -> None:
         """Close sockets in mid-request, and close clients in mid-request, which then come back."""
@@ -942,6 +954,17 @@ class Chaos:
                 if verdict is not True:
                     (self.host.folder / f"history-{name}-{part[0]['key']}.json").write_text(json.dumps(part))
                     yield f"history {name} {part[0]['key']} of {len(part)} operations: {verdict}"
+
+
+def _waits_for(task: asyncio.Task[Any]) -> str:
+    """Return what a task waits for, from its outermost coroutine to the innermost."""
+    chain, frame = [], task.get_coro()
+    while frame is not None and hasattr(frame, "cr_frame"):
+        if frame.cr_frame is not None:
+            known = {name: frame.cr_frame.f_locals[name] for name in ("stream", "item", "key") if name in frame.cr_frame.f_locals}
+            chain.append(f"{frame.__qualname__}:{frame.cr_frame.f_lineno}{known or ''}")
+        frame = frame.cr_await
+    return " > ".join(chain)
 
 
 def _hashable(value: Any) -> Any:
