@@ -186,12 +186,29 @@ def _is_immutable(value: Any) -> bool:
     if kind is tuple or kind is frozenset:
         return all(map(_is_immutable, value))
     if kind not in _frozen_fields:
-        _frozen_fields[kind] = _fields_if_frozen(kind)
+        _frozen_fields[kind] = _reader_if_frozen(kind)
     fields = _frozen_fields[kind]
-    return fields is not None and all(_is_immutable(getattr(value, name, None)) for name in fields)
+    if fields is None:
+        return False
+    try:
+        parts = fields(value)
+    except AttributeError:  # one was never set
+        return False
+    return _IMMUTABLE.issuperset(map(type, parts)) or all(map(_is_immutable, parts))
 
 
-_frozen_fields: dict[type, tuple[str, ...] | None] = {}
+_frozen_fields: dict[type, Callable[[Any], Iterable[Any]] | None] = {}
+"""What reads all fields of an instance, for classes that are frozen."""
+
+
+def _reader_if_frozen(kind: type) -> Callable[[Any], Iterable[Any]] | None:
+    """Return what reads the fields of a class whose instances cannot be assigned to, None for any other class."""
+    names = _fields_if_frozen(kind)
+    if names is None:
+        return None
+    if len(names) < 2:
+        return lambda value: [getattr(value, name, None) for name in names]
+    return operator.attrgetter(*names)
 
 
 def _fields_if_frozen(kind: type) -> tuple[str, ...] | None:

@@ -121,19 +121,61 @@ class AppPlan:
 
     # -- shared state
 
+    @overload
     def table(
         self,
         name: str,
         *,
         key: str,
-        value: type[V] | Any = Any,
-        key_type: type[K] | Any = Any,
+        value: type[V],
+        key_type: type[K],
+        shards: int = ...,
+        ttl_s: float | None = ...,
+        entries_max: int = ...,
+        version: int = ...,
+        migrate: Migrate | None = ...,
+    ) -> Table[K, V]: ...
+    @overload
+    def table(
+        self,
+        name: str,
+        *,
+        key: str,
+        value: type[V],
+        key_type: Any = ...,
+        shards: int = ...,
+        ttl_s: float | None = ...,
+        entries_max: int = ...,
+        version: int = ...,
+        migrate: Migrate | None = ...,
+    ) -> Table[Any, V]: ...
+    @overload
+    def table(
+        self,
+        name: str,
+        *,
+        key: str,
+        value: Any = ...,
+        key_type: Any = ...,
+        shards: int = ...,
+        ttl_s: float | None = ...,
+        entries_max: int = ...,
+        version: int = ...,
+        migrate: Migrate | None = ...,
+    ) -> Table[Any, Any]: ...
+    def table(
+        self,
+        name: str,
+        *,
+        key: str,
+        value: Any = Any,
+        key_type: Any = Any,
         shards: int = 256,
         ttl_s: float | None = None,
         entries_max: int = ENTRIES_MAX,
         version: int = 1,
         migrate: Migrate | None = None,
-    ) -> Table[K, V]:
+    ) -> Table[Any, Any]:
         """Declare a table, partitioned by the key space `key`: the one that `.key_by("…")` names.
 
         value, key_type: what values and keys must be (by default anything).   ttl_s: rows vanish so long after they
@@ -147,9 +189,13 @@ class AppPlan:
             )
         )  # fmt: skip
 
+    @overload
+    def value(self, name: str, value: type[V], *, version: int = ..., migrate: Migrate | None = ...) -> Value[V]: ...
+    @overload
     def value(
-        self, name: str, value: type[V] | Any = Any, *, version: int = 1, migrate: Migrate | None = None
-    ) -> Value[V]:
+        self, name: str, value: Any = ..., *, version: int = ..., migrate: Migrate | None = ...
+    ) -> Value[Any]: ...
+    def value(self, name: str, value: Any = Any, *, version: int = 1, migrate: Migrate | None = None) -> Value[Any]:
         """Declare one value for the whole app."""
         return self._declare(
             Value(
@@ -165,45 +211,69 @@ class AppPlan:
         """
         return self._merged("counter", name, key, int, options)
 
+    @overload
+    def max(self, name: str, value: type[V], *, key: str | None = ..., **options: Any) -> MergedCell[Extreme[V]]: ...
+    @overload
     def max(
-        self, name: str, value: type[V] | Any = Any, *, key: str | None = None, **options: Any
-    ) -> MergedCell[Extreme[V]]:
+        self, name: str, value: Any = ..., *, key: str | None = ..., **options: Any
+    ) -> MergedCell[Extreme[Any]]: ...
+    def max(self, name: str, value: Any = Any, *, key: str | None = None, **options: Any) -> MergedCell[Extreme[Any]]:
         """Declare a cell that keeps the greatest value put in. Options as for `counter`."""
         return self._merged("max", name, key, value, options)
 
+    @overload
+    def min(self, name: str, value: type[V], *, key: str | None = ..., **options: Any) -> MergedCell[Extreme[V]]: ...
+    @overload
     def min(
-        self, name: str, value: type[V] | Any = Any, *, key: str | None = None, **options: Any
-    ) -> MergedCell[Extreme[V]]:
+        self, name: str, value: Any = ..., *, key: str | None = ..., **options: Any
+    ) -> MergedCell[Extreme[Any]]: ...
+    def min(self, name: str, value: Any = Any, *, key: str | None = None, **options: Any) -> MergedCell[Extreme[Any]]:
         """Declare a cell that keeps the smallest value put in. Options as for `counter`."""
         return self._merged("min", name, key, value, options)
 
+    @overload
     def set(
-        self,
-        name: str,
-        element: type[V] | Any = Any,
-        *,
-        key: str | None = None,
-        grow_only: bool = False,
-        **options: Any,
-    ) -> MergedCell[MergedSet[V]]:
+        self, name: str, element: type[V], *, key: str | None = ..., grow_only: bool = ..., **options: Any
+    ) -> MergedCell[MergedSet[V]]: ...
+    @overload
+    def set(
+        self, name: str, element: Any = ..., *, key: str | None = ..., grow_only: bool = ..., **options: Any
+    ) -> MergedCell[MergedSet[Any]]: ...
+    def set(
+        self, name: str, element: Any = Any, *, key: str | None = None, grow_only: bool = False, **options: Any
+    ) -> MergedCell[MergedSet[Any]]:
         """Declare a set. Removing takes away what the remover has seen; `grow_only` has no removing, and is smaller."""
         return self._merged("grow_set" if grow_only else "set", name, key, element, options)
 
+    @overload
     def register(
-        self, name: str, value: type[V] | Any = Any, *, key: str | None = None, **options: Any
-    ) -> MergedCell[Register[V]]:
+        self, name: str, value: type[V], *, key: str | None = ..., **options: Any
+    ) -> MergedCell[Register[V]]: ...
+    @overload
+    def register(
+        self, name: str, value: Any = ..., *, key: str | None = ..., **options: Any
+    ) -> MergedCell[Register[Any]]: ...
+    def register(
+        self, name: str, value: Any = Any, *, key: str | None = None, **options: Any
+    ) -> MergedCell[Register[Any]]:
         """Declare a register: the last value put in stays. Options as for `counter`."""
         return self._merged("register", name, key, value, options)
 
+    @overload
+    def map(self, name: str, value: type[V], *, key: str | None = ..., **options: Any) -> MergedCell[MergedMap[V]]: ...
+    @overload
     def map(
-        self, name: str, value: type[V] | Any = Any, *, key: str | None = None, **options: Any
-    ) -> MergedCell[MergedMap[V]]:
+        self, name: str, value: Any = ..., *, key: str | None = ..., **options: Any
+    ) -> MergedCell[MergedMap[Any]]: ...
+    def map(self, name: str, value: Any = Any, *, key: str | None = None, **options: Any) -> MergedCell[MergedMap[Any]]:
         """Declare a map of which each field keeps the last value put in. Options as for `counter`."""
         return self._merged("map", name, key, value, options)
 
-    def log(
-        self, name: str, entry: type[V] | Any = Any, *, key: str | None = None, **options: Any
-    ) -> MergedCell[Log[V]]:
+    @overload
+    def log(self, name: str, entry: type[V], *, key: str | None = ..., **options: Any) -> MergedCell[Log[V]]: ...
+    @overload
+    def log(self, name: str, entry: Any = ..., *, key: str | None = ..., **options: Any) -> MergedCell[Log[Any]]: ...
+    def log(self, name: str, entry: Any = Any, *, key: str | None = None, **options: Any) -> MergedCell[Log[Any]]:
         """Declare a log that operators append to, read in the order of time. Options as for `counter`."""
         return self._merged("log", name, key, entry, options)
 

@@ -481,9 +481,19 @@ class Host:
             self.enter(request, [item])
             return request
         request = Request(self, wiring, wiring.timeout_s, [0])
+        journal = self.journal
+        if journal is None or wiring.pure:
+            self.take_now(direct, request, None, item)
+            if not request.state:
+                self.register(request)
+            return request
+        kept = codec.copy_if_mutable(item)  # in case it does not end at once, and is to be begun again
+        journal.beginning = request
         self.take_now(direct, request, None, item)
+        journal.beginning = None
         if not request.state:
             self.register(request)
+            journal.accept(request, [kept])
         return request
 
     def begin_once(

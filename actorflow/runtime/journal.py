@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -35,6 +36,9 @@ CELL, REQUESTS, ANSWERS, DELAYED, SCHEDULES, META = "cell:", "requests", "answer
 
 FREEZE_TIMEOUT_S = 10.0
 
+LEAVE_AT_ONCE = 64
+"""Replies that leave together."""
+
 YOUNG_S = 0.02
 """How long a request may be under way before it is written down, where nobody was told that it was accepted."""
 
@@ -54,7 +58,8 @@ class Journal:
 
     gate: what waits for an epoch.   inputs: items of requests that are not finished, as they came.   wrote: those of
     them of which something has taken effect that cannot be done twice.   touched: those of `wrote` that have gone on
-    since the last cut.   failed: what ended the store; nothing is acknowledged any more.
+    since the last cut.   beginning: one that is not among the inputs yet, and may never be.   failed: what ended the
+    store; nothing is acknowledged any more.
     """
 
     def __init__(self, host: Host, store: Store) -> None:
@@ -63,6 +68,8 @@ class Journal:
         self.opened: Opened | None = None
         self.gate: Gate[Callable[[], None]] = Gate()
         self.inputs: dict[Request, list[Any]] = {}
+        self.beginning: Request | None = None
+        self._began_writing: Request | None = None
         self.wrote: dict[Request, None] = {}
         self.touched: dict[Request, None] = {}
         self.failed: StoreError | None = None
@@ -74,6 +81,8 @@ class Journal:
         self._at_once: dict[Request, None] = {}
         self._look: asyncio.TimerHandle | None = None
         self._cost_s = 0.0
+        self._leaving: deque[Callable[[], None]] = deque()
+        self._letting_go = False
         self._under_way = self._asked = self._closing = self._abandoned = self._frozen = False
         self._idle: asyncio.TimerHandle | None = None
         self._settling: asyncio.Future[None] | None = None
@@ -89,7 +98,12 @@ class Journal:
 
     def hold(self, what: Callable[[], None]) -> None:
         """Call something as soon as all that was done before is durable."""
-        if self._frozen or not self.gate.hold(what):
+        if self._frozen or self.gate.hold(what):
+            if self._frozen:
+                what()
+        elif self._leaving:
+            self._leaving.append(what)  # behind those that may leave already
+        else:
             what()
 
     def put(self, table: str, key: Any, value: Any) -> None:
@@ -104,7 +118,11 @@ class Journal:
         ends within a moment is never written down.
         """
         self.inputs[request] = items
-        if request.more().sent:
+        if self._began_writing is request:
+            self._began_writing = None
+            self.mark_written(request)
+        details = request.details
+        if details is not None and details.sent:
             self._at_once[request] = None
             self.dirty()
         else:
@@ -135,6 +153,8 @@ class Journal:
         root = request.top or request
         if root in self.inputs:
             self.wrote[root] = self.touched[root] = None
+        elif root is self.beginning:
+            self._began_writing = root
         self.dirty()
 
     def fold_later(self, rows: list[Row]) -> None:
@@ -148,7 +168,8 @@ class Journal:
 
     def ended(self, request: Request) -> None:
         """Forget a request that has ended; how is not kept here."""
-        self.inputs.pop(request, None)
+        if self.inputs.pop(request, None) is None and request not in self._known:
+            return
         self.wrote.pop(request, None)
         self.touched.pop(request, None)
         self._young.pop(request, None)
@@ -220,7 +241,7 @@ class Journal:
         return [(table, key, value) for (table, key), value in rows.items()]
 
     def _grown_up(self) -> None:
-        """Choose what has been under way for long enough to be written down; see to it that the others are looked at."""
+        """Choose what has been under way for long enough to be written down; look at the others later."""
         if not self._young:
             return
         old_s = self._host.loop.time() - YOUNG_S
@@ -341,11 +362,21 @@ class Journal:
             return
         for table, key, value in rows:
             self._backlog[table, key] = value
-        for leave in self.gate.kept(number):
+        self._leaving.extend(self.gate.kept(number))
+        if not self._letting_go:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Let some of what may leave go, then others: what comes of the first is written while those are at work."""
+        leaving = self._leaving
+        for _ in range(min(len(leaving), LEAVE_AT_ONCE)):
             try:
-                leave()
+                leaving.popleft()()
             except Exception:
-                log.exception("something that waited for epoch %d raised", number)
+                log.exception("something that waited for an epoch raised")
+        self._letting_go = bool(leaving)
+        if leaving:
+            self._host.loop.call_soon(self._let_go)
 
     def _fail(self, error: StoreError) -> None:
         """Give up: nothing is acknowledged any more, and the host ends."""
@@ -359,6 +390,8 @@ class Journal:
 
     def _lose(self, error: ActorflowError) -> None:
         """Tell those who wait for what will never be durable that its outcome is unknown."""
+        while self._leaving:
+            self._leaving.popleft()()  # these are durable
         for what in self.gate.drop():
             waiting = getattr(what, "__self__", None)
             if isinstance(waiting, Request):

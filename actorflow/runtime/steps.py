@@ -574,6 +574,7 @@ def noted(put: Put, journal: Journal) -> Put:
             journal.touch(request)
         put(request, context, items)
 
+    put_noted.noted = put  # type: ignore[attr-defined] # for whoever looks for what is behind
     return put_noted
 
 

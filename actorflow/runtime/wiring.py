@@ -287,9 +287,8 @@ class Wiring:
         self._join_loops()
         self.keeps_item = any(loop.loop.synchronous for loop in self.loops)  # what rounds declare may depend on it
         self.sources = [self.nodes[step.number] for step in topology.steps if isinstance(step, Source)]
-        first = getattr(self.enter, "__self__", None)
+        first = getattr(getattr(self.enter, "noted", self.enter), "__self__", None)
         simple = host.inline and not self.watched and not self.sources and self.replies == "one"
-        simple = simple and (host.journal is None or not self.gated)
         if isinstance(first, Replica) and simple:
             self.direct = first
         self.reply: Put = self.nodes[topology.steps[-1].number].put
