@@ -279,7 +279,10 @@ class Gateway:
         socket = web.WebSocketResponse(
             max_msg_size=self._host.limits.frame_bytes, heartbeat=20.0, compress=False, autoping=True
         )
-        await socket.prepare(request)
+        with contextlib.suppress(ConnectionError):  # it may be gone already
+            await socket.prepare(request)
+        if not socket.prepared:
+            return web.Response(status=400)
         session = Session(self._host, socket)
         self._sessions.add(session)
         try:

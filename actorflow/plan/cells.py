@@ -299,6 +299,8 @@ class _Undeclared:
     def __getattr__(self, name: str) -> Any:
         if name in _VERBS:
             cast("Cell", self)._undeclared()
+        if name in {"owned", "exclusive", "merged"}:
+            Access(cast("Cell", self), cast("How", name))  # raises, since this kind has no such method
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
 

@@ -15,7 +15,7 @@ from actorflow.plan.app import AppPlan
 from actorflow.plan.cells import ALLOWED, MERGED, Access, Cell, accesses_of
 from actorflow.plan.loops import names_used
 from actorflow.plan.operator import Operator
-from actorflow.plan.source import SETUP, deeds_of
+from actorflow.plan.source import SETUP, deeds_of, shows_source
 from actorflow.plan.stream import Stream
 from actorflow.plan.topology import CallStream, Function, KeyBy, Step, Then, Topology
 
@@ -109,7 +109,12 @@ def notes_of(app: AppPlan) -> Iterator[str]:
             called = {(deed.name, deed.verb) for deed in deeds}
             for name, access in accesses.items():
                 unlocked = not {(name, "lock"), (name, "transact")} & called
-                if access.how == "exclusive" and deeds and unlocked and (step.operator, name) not in seen:
+                if (
+                    access.how == "exclusive"
+                    and shows_source(step.operator)
+                    and unlocked
+                    and (step.operator, name) not in seen
+                ):
                     seen.add((step.operator, name))
                     yield (
                         f"{topology.stream}/{step.name}: {step.operator.__name__} declares {access.cell.name} as "
@@ -212,7 +217,8 @@ def _judged(app: AppPlan, topology: Topology, step: Then, access: Access, suspen
             "declare it on the app whose streams use it",
         )
     elif access.how == "owned":
-        reason, way = _owned(step, cell, spaces, key, suspending)
+        fed_back = any(edge.back for edge in topology.edges if edge.target == step.number)
+        reason, way = _owned(step, cell, spaces, key, suspending, fed_back=fed_back)
     elif access.how == "exclusive":
         reason, way = _exclusive(step, cell, access)
     elif access.how == "merged":
@@ -223,7 +229,13 @@ def _judged(app: AppPlan, topology: Topology, step: Then, access: Access, suspen
 
 
 def _owned(
-    step: Then, cell: Cell, spaces: list[str | None], key: str | None, suspending: dict[str, list[str]]
+    step: Then,
+    cell: Cell,
+    spaces: list[str | None],
+    key: str | None,
+    suspending: dict[str, list[str]],
+    *,
+    fed_back: bool,
 ) -> tuple[str, str]:
     assert cell.space is not None
     space = cell.space.name
@@ -234,9 +246,13 @@ def _owned(
         if keyed and None in spaces:
             how += " on one edge and not keyed on another"
         by = f".key_by({space!r})" if space.isidentifier() else f".key_by(…, space={space!r})"
+        way = f"key the edge by {space} ({by})"
+        if fed_back and set(spaces) == {space, None}:
+            how = f"is keyed by {space}, and what it feeds back to itself is not"
+            way = f"feed back to a point before the key_by (.then({name}, feedback=point))"
         return (
             f"{name} {how} and owns {cell.name}, keyed by {space}: two of its activations could touch one key at once",
-            f"key the edge by {space} ({by}), or declare {cell.name}.exclusive() and lock what it touches",
+            f"{way}, or declare {cell.name}.exclusive() and lock what it touches",
         )
     others = list(dict.fromkeys(suspending.get(space, ())))
     if not others:
@@ -331,4 +347,4 @@ def _judge_operator(step: Then, writes: list[str], reads: list[str], calls: list
         writes.append(f"{step.name} spawns actors, and what {name} gives them to do is not known before")
 
 
-_LEAVES_TRACES = frozenset({"send", "after", "spawn_detached", "defer", "cell"})
+_LEAVES_TRACES = frozenset({"send", "cancel_send", "after", "spawn_detached", "defer"})

@@ -31,6 +31,15 @@ class Deed:
     line: int = 0
 
 
+def shows_source(operator: type[Operator]) -> bool:
+    """Return whether the source of a class can be read."""
+    try:
+        inspect.getsource(operator)
+    except (OSError, TypeError):
+        return False
+    return True
+
+
 def deeds_of(operator: type[Operator]) -> Iterator[Deed]:
     """Yield what the methods of a class, and of its bases below `Operator`, do to their own attributes."""
     for kind in operator.__mro__:

@@ -322,6 +322,10 @@ class Host:
         self._stamped = now
         return now, self.incarnation, 0
 
+    def stamped(self, time_ns: int) -> None:
+        """Take note of a stamp that was given before this start."""
+        self._stamped = max(self._stamped, time_ns)
+
     def dirty(self) -> None:
         """Note that something was committed that a store has to keep."""
         assert self.journal is not None

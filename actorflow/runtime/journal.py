@@ -28,6 +28,7 @@ from actorflow.stores.store import Opened, Row, Store
 if TYPE_CHECKING:
     from actorflow.runtime.cells import Entries
     from actorflow.runtime.host import Host
+    from actorflow.runtime.wiring import Wiring
 
 log = logging.getLogger("actorflow.journal")
 
@@ -151,11 +152,22 @@ class Journal:
     def mark_written(self, request: Request) -> None:
         """Note that something of a request has taken effect: from now on it cannot be begun again."""
         root = request.top or request
+        if root.stream.pure:
+            self._is_not_pure(root.stream)
         if root in self.inputs:
             self.wrote[root] = self.touched[root] = None
         elif root is self.beginning:
             self._began_writing = root
         self.dirty()
+
+    def _is_not_pure(self, stream: Wiring) -> None:
+        """Treat a stream from now on as one that writes: it does, in a way that its source does not show."""
+        log.warning(
+            "stream %s was taken for pure, and has written: its operators write, send or call in a way that their source "
+            "does not show; its replies wait for the store from now on",
+            stream.name,
+        )
+        stream.pure, stream.gated = False, True
 
     def fold_later(self, rows: list[Row]) -> None:
         """Take rows that are in epochs of an earlier start: they must be in tables before those epochs go."""

@@ -160,6 +160,7 @@ def _fill(entries: Entries, kept: dict[Any, Any]) -> None:
         kept = {key: value for key, (value, _) in timed}
     if entries.cell.kind in {"map", "register"}:
         kept = {key: (row[0], ABSENT) if len(row) == 1 else row for key, row in kept.items()}
+    entries.host.stamped(_latest(entries.cell.kind, kept))
     if entries.parted:
         for key, value in kept.items():
             entries.put(key, value)
@@ -173,6 +174,15 @@ def _fill(entries: Entries, kept: dict[Any, Any]) -> None:
             entries.cell
         ) else False  # fmt: skip
         entries.special = entries.special or entries.copies
+
+
+def _latest(kind: str, kept: dict[Any, Any]) -> int:
+    """Return the time of the latest stamp among the entries of a cell: new ones are later, whatever the clock says."""
+    if kind in {"register", "map", "log"}:
+        return max((value[0][0] for value in kept.values()), default=0)
+    if kind == "set":
+        return max((stamp[0] for tags in kept.values() for part in tags for stamp in part), default=0)
+    return 0
 
 
 def _may_change(cell: Cell) -> bool:
@@ -241,6 +251,7 @@ def _go_on(host: Host, journal: Journal, request_id: str, record: dict[str, Any]
     left_s = record["deadline_s"] - host.wall_s()
     host.set_deadline(request, max(left_s, 0.0))
     if "lost" in record:
+        request.committed = True  # something of it stands, so that asking again with its key must not do it again
         request.fail(
             HostLostError(
                 f"request {request_id} of stream {wiring.name} was lost with its host ({record['lost']}): what it had "

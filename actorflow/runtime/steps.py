@@ -24,7 +24,6 @@ from actorflow.runtime.request import UNSET, Request
 
 if TYPE_CHECKING:
     from actorflow.runtime.host import Host
-    from actorflow.runtime.journal import Journal
     from actorflow.runtime.wiring import Wiring
 
 Put = Callable[[Request, Context | None, list[Any]], None]
@@ -563,19 +562,6 @@ def fan_out(targets: list[Put]) -> Put:
         last(request, context, items)
 
     return put
-
-
-def noted(put: Put, journal: Journal) -> Put:
-    """Return a `put` that tells the journal of requests which cannot begin again that they have gone on."""
-    wrote = journal.wrote
-
-    def put_noted(request: Request, context: Context | None, items: list[Any]) -> None:
-        if wrote:
-            journal.touch(request)
-        put(request, context, items)
-
-    put_noted.noted = put  # type: ignore[attr-defined] # for whoever looks for what is behind
-    return put_noted
 
 
 def through_codec(put: Put) -> Put:

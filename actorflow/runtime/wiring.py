@@ -69,7 +69,6 @@ from actorflow.runtime.steps import (
     Replying,
     Router,
     fan_out,
-    noted,
     nowhere,
     through_codec,
 )
@@ -287,7 +286,7 @@ class Wiring:
         self._join_loops()
         self.keeps_item = any(loop.loop.synchronous for loop in self.loops)  # what rounds declare may depend on it
         self.sources = [self.nodes[step.number] for step in topology.steps if isinstance(step, Source)]
-        first = getattr(getattr(self.enter, "noted", self.enter), "__self__", None)
+        first = getattr(self.enter, "__self__", None)
         simple = host.inline and not self.watched and not self.sources and self.replies == "one"
         if isinstance(first, Replica) and simple:
             self.direct = first
@@ -472,8 +471,6 @@ class Wiring:
             put = node.receive_other if other else node.put
         if self.host.strict and isinstance(node, (OperatorNode, Folding, Calling, Joining, Replying, Turn)):
             put = through_codec(put)
-        if self.host.journal is not None and not self.pure:
-            put = noted(put, self.host.journal)
         put = self._crossing(put, first.source, step.number)
         return Fused(self, functions, put).put if functions else put
 

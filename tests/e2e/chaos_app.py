@@ -1,4 +1,4 @@
-"""The app that is killed: transfers, trips, orders of many steps, registers and counters, each step of which leaves a mark.
+"""The app that is killed: transfers, trips, orders of many steps, registers, counters. Each step leaves a mark.
 
 `CHAOS_KILL` has the process kill itself inside its store: `append-before:N`, `append-after:N`, `fold-before:N`,
 `fold-after:N` at the N-th write, `sql:N` in the middle of a statement, after N looks at SQLite's virtual machine.

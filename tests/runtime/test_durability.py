@@ -1024,6 +1024,7 @@ def test_a_request_that_has_written_and_lives_in_memory_is_lost_with_its_host_an
             request_id = await client.send("order", "a")
             await asyncio.sleep(5.0)
         async with hosted(in_memory(operator), store) as client:
+            await asyncio.sleep(1.0)
             (letter,) = await client.dead_letters()
             return request_id, letter, await client.cell("booked", "a")
 
