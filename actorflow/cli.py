@@ -26,6 +26,7 @@ from rich.table import Table
 from actorflow import codec
 from actorflow.errors import ActorflowError, StoreError
 from actorflow.gateway import Gateway
+from actorflow.limits import MIB
 from actorflow.plan.app import AppPlan
 from actorflow.plan.check import faults_of
 from actorflow.plan.check_cells import matrix, notes_of, purity_of, uses_of
@@ -75,6 +76,7 @@ def main() -> None:
     show_default=True,
     help="off: do not wait for the disk; the last moments may be lost when the machine (not the process) fails.",
 )
+@click.option("--store-mib", type=click.IntRange(1), help="How large the store may become before it is full.")
 def run(
     target: str,
     address: str,
@@ -84,6 +86,7 @@ def run(
     drain_s: float,
     store: str | None,
     sync: str,
+    store_mib: int | None,
 ) -> None:
     """Start an app on this machine and serve it until Ctrl-C.
 
@@ -95,7 +98,8 @@ def run(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     app = _load(target)
     token = Path(token_file).read_text().strip() if token_file else os.environ.get("ACTORFLOW_TOKEN")
-    where = _store(store, sync=sync == "full") if store is not None else None
+    bytes_max = store_mib * MIB if store_mib is not None else None
+    where = _store(store, sync=sync == "full", bytes_max=bytes_max) if store is not None else None
     _run(_serve(app, address=address, port=port, token=token, strict=strict, drain_s=drain_s, store=where, url=store))
 
 
@@ -273,9 +277,9 @@ def store_compact(url: str) -> None:
     console.print(f"gave back {freed:,} bytes")
 
 
-def _store(url: str, *, sync: bool = True) -> Store:
+def _store(url: str, *, sync: bool = True, bytes_max: int | None = None) -> Store:
     try:
-        return open_store(url, sync=sync)
+        return open_store(url, sync=sync, bytes_max=bytes_max)
     except StoreError as error:
         raise click.BadParameter(str(error), param_hint="--store") from None
 

@@ -31,6 +31,7 @@ from actorflow.errors import (
 )
 from actorflow.metrics import CONTENT_TYPE, HostMetrics
 from actorflow.plan.app import AppPlan
+from actorflow.plan.check_cells import matrix
 from actorflow.runtime.answers import Answer
 from actorflow.runtime.host import Host
 from actorflow.runtime.reading import LIMIT, list_cells, list_locks, parse_key, read_cell, read_range
@@ -88,6 +89,7 @@ class Gateway:
                 web.get("/metrics", self._metrics),
                 web.get("/streams", self._streams),
                 web.post("/streams/{name}", self._post),
+                web.get("/check", self._check),
                 web.get("/cells", self._cells),
                 web.get("/cells/{name}", self._cell),
                 web.get("/cells/{name}/{key:.+}", self._cell),
@@ -207,6 +209,9 @@ class Gateway:
         return response
 
     # -- shared state
+
+    async def _check(self, request: web.Request) -> web.Response:
+        return _json(matrix(self._host.app))
 
     async def _cells(self, request: web.Request) -> web.Response:
         return await self._told(list_cells(self._host))

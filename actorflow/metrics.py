@@ -25,6 +25,13 @@ class HostMetrics(Collector):
     actorflow_loop_round{stream,loop}        the highest round that one of them is in
     actorflow_loop_value{stream,loop}        the state of the oldest of them, where it is a number
     actorflow_loop_rounds_total{stream,loop} synchronous rounds done
+    actorflow_cell_entries{cell}             entries of a cell
+    actorflow_keys_locked{space}             keys in use
+    actorflow_keys_waited_for{space}         waits for a key
+    actorflow_answers_kept                   answers kept in case their callers ask again
+    actorflow_delayed_sends                  sends that wait for their time
+    actorflow_epochs_total                   epochs that the store has
+    actorflow_gate_waiting                   replies that wait for an epoch
     """
 
     def __init__(self, host: Host) -> None:
@@ -67,6 +74,25 @@ class HostMetrics(Collector):
                 if loop.gate is not None:
                     rounds.add_metric(name, loop.gate.rounds_done)
         yield from (flight, requests, items, highest, value, rounds)
+        yield from self._state()
+
+    def _state(self) -> Iterator[Metric]:
+        host = self._host
+        entries = GaugeMetricFamily("actorflow_cell_entries", "Entries of a cell.", labels=["cell"])
+        for cell in host.cells.values():
+            entries.add_metric([cell.name], cell.size)
+        held = GaugeMetricFamily("actorflow_keys_locked", "Keys in use.", labels=["space"])
+        waits = GaugeMetricFamily("actorflow_keys_waited_for", "Waits for a key.", labels=["space"])
+        for space, locks in host.spaces.items():
+            held.add_metric([space], len(locks.held))
+            waits.add_metric([space], sum(1 for _ in locks.wanted()))
+        yield from (entries, held, waits)
+        yield GaugeMetricFamily("actorflow_answers_kept", "Answers kept for callers.", value=len(host.answers))
+        yield GaugeMetricFamily("actorflow_delayed_sends", "Sends that wait for their time.", value=len(host.delays))
+        if host.journal is not None:
+            gate = host.journal.gate
+            yield CounterMetricFamily("actorflow_epochs", "Epochs that the store has.", value=gate.durable)
+            yield GaugeMetricFamily("actorflow_gate_waiting", "Replies that wait for an epoch.", value=gate.waiting)
 
 
 def _is_number(value: object) -> bool:

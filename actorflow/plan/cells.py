@@ -57,9 +57,13 @@ class Rows(Protocol[K, V]):  # type: ignore[misc] # a key is given and never rec
     """
 
     @overload
-    def get(self, key: K) -> V | None: ...
+    def get(self, key: K) -> V | None:
+        """Return a row, or the default where it is missing."""
+
     @overload
-    def get(self, key: K, default: R) -> V | R: ...
+    def get(self, key: K, default: R) -> V | R:
+        """Return a row, or the default where it is missing."""
+
     def __getitem__(self, key: K) -> V: ...
     def __setitem__(self, key: K, value: V) -> None: ...
     def __delitem__(self, key: K) -> None: ...
@@ -114,7 +118,9 @@ class ExclusiveValue(Protocol[V]):
     def lock(self, *, shared: bool = False) -> Coroutine[Any, Any, V]:
         """Wait until no other activation works on the value, keep it until this activation ends, and return it."""
 
-    def get(self, default: V = ...) -> V: ...
+    def get(self, default: V = ...) -> V:
+        """Return the value. Raises: AccessError before `lock`."""
+
     def set(self, value: V) -> None:
         """Replace the value. Raises: AccessError before `lock`; CellTypeError."""
 
@@ -123,9 +129,13 @@ class ReadTable(Protocol[K, V_co]):
     """What is committed of a table, to be read: any key, without waiting."""
 
     @overload
-    def get(self, key: K) -> V_co | None: ...
+    def get(self, key: K) -> V_co | None:
+        """Return a row, or the default where it is missing."""
+
     @overload
-    def get(self, key: K, default: R) -> V_co | R: ...
+    def get(self, key: K, default: R) -> V_co | R:
+        """Return a row, or the default where it is missing."""
+
     def __getitem__(self, key: K) -> V_co: ...
     def __contains__(self, key: object) -> bool: ...
     def __len__(self) -> int: ...
@@ -136,31 +146,42 @@ class ReadTable(Protocol[K, V_co]):
 class ReadValue(Protocol[V_co]):
     """What is committed of a single value."""
 
-    def get(self, default: Any = ...) -> V_co: ...
+    def get(self, default: Any = ...) -> V_co:
+        """Return the value."""
 
 
 class Counter(Protocol):
     """A number that everybody may add to. `counter[key]` is the counter of a key, where it has a key space."""
 
     def __getitem__(self, key: Any) -> Counter: ...
-    def add(self, count: int = 1) -> None: ...
-    def value(self) -> int: ...
+    def add(self, count: int = 1) -> None:
+        """Add a whole number, which may be negative."""
+
+    def value(self) -> int:
+        """Return the sum of all that was added."""
 
 
 class Extreme(Protocol[V]):
     """The greatest, or smallest, of all that anybody has put in. `cell[key]` is that of a key."""
 
     def __getitem__(self, key: Any) -> Extreme[V]: ...
-    def put(self, value: V) -> None: ...
-    def value(self, default: Any = ...) -> V: ...
+    def put(self, value: V) -> None:
+        """Put a value in; it stays when it is beyond all others."""
+
+    def value(self, default: Any = ...) -> V:
+        """Return the greatest, or smallest."""
 
 
 class MergedSet(Protocol[V]):
     """A set that everybody may add to; removing takes away what the remover has seen. `cell[key]` is that of a key."""
 
     def __getitem__(self, key: Any) -> MergedSet[V]: ...
-    def add(self, element: V) -> None: ...
-    def discard(self, element: V) -> None: ...
+    def add(self, element: V) -> None:
+        """Add an element."""
+
+    def discard(self, element: V) -> None:
+        """Remove an element if it is there."""
+
     def __contains__(self, element: object) -> bool: ...
     def __iter__(self) -> Iterator[V]: ...
     def __len__(self) -> int: ...
@@ -170,18 +191,29 @@ class Register(Protocol[V]):
     """A value of which the last one put in stays. `cell[key]` is that of a key."""
 
     def __getitem__(self, key: Any) -> Register[V]: ...
-    def put(self, value: V) -> None: ...
-    def value(self, default: Any = ...) -> V: ...
+    def put(self, value: V) -> None:
+        """Put a value in; it stays until a later one comes."""
+
+    def value(self, default: Any = ...) -> V:
+        """Return the last value."""
 
 
 class MergedMap(Protocol[V]):
     """Fields of which each keeps the last value put in. `cell[key]` is the map of a key."""
 
     def __getitem__(self, key: Any) -> MergedMap[V]: ...
-    def put(self, field: Any, value: V) -> None: ...
-    def discard(self, field: Any) -> None: ...
-    def get(self, field: Any, default: Any = ...) -> V: ...
-    def items(self) -> Iterator[tuple[Any, V]]: ...
+    def put(self, field: Any, value: V) -> None:
+        """Put a value into a field; it stays until a later one comes."""
+
+    def discard(self, field: Any) -> None:
+        """Remove a field."""
+
+    def get(self, field: Any, default: Any = ...) -> V:
+        """Return the value of a field."""
+
+    def items(self) -> Iterator[tuple[Any, V]]:
+        """Iterate over fields and values."""
+
     def __contains__(self, field: object) -> bool: ...
     def __len__(self) -> int: ...
 
@@ -190,7 +222,9 @@ class Log(Protocol[V]):
     """Entries that everybody may append, in the order of their time. `cell[key]` is the log of a key."""
 
     def __getitem__(self, key: Any) -> Log[V]: ...
-    def append(self, entry: V) -> None: ...
+    def append(self, entry: V) -> None:
+        """Append an entry."""
+
     def __iter__(self) -> Iterator[V]: ...
     def __len__(self) -> int: ...
 

@@ -195,7 +195,7 @@ class Again:
 class LockWait:
     """The wait of an activation for a key that others work on."""
 
-    __slots__ = ("activation", "entries", "error", "future", "key", "waiters")
+    __slots__ = ("activation", "began_s", "entries", "error", "future", "key", "waiters")
 
     def __init__(self, activation: Activation, entries: Entries, key: Any) -> None:
         self.activation = activation
@@ -204,6 +204,7 @@ class LockWait:
         self.future: asyncio.Future[None] = activation.host.loop.create_future()
         self.error: BaseException | None = None
         self.waiters = 0  # tasks of the activation that wait here
+        self.began_s = activation.host.now_s()
 
     def needs(self, look: Look) -> list[list[Any]]:
         """Return whom it waits for: everybody who holds the key, or asked for it before."""

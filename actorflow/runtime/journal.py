@@ -163,8 +163,8 @@ class Journal:
     def _is_not_pure(self, stream: Wiring) -> None:
         """Treat a stream from now on as one that writes: it does, in a way that its source does not show."""
         log.warning(
-            "stream %s was taken for pure, and has written: its operators write, send or call in a way that their source "
-            "does not show; its replies wait for the store from now on",
+            "stream %s was taken for pure, and has written: its operators write, send or call in a way that their "
+            "source does not show; its replies wait for the store from now on",
             stream.name,
         )
         stream.pure, stream.gated = False, True

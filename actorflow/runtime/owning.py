@@ -31,12 +31,13 @@ if TYPE_CHECKING:
 class Claim:
     """Items of a request that wait, the first for its key, the others for the first."""
 
-    __slots__ = ("at_work", "key", "queue", "replica")
+    __slots__ = ("at_work", "began_s", "key", "queue", "replica")
 
     def __init__(self, replica: Owning, request: Request, key: Any) -> None:
         self.replica = replica
         self.at_work = request
         self.key = key
+        self.began_s = replica.host.now_s()
         self.queue: deque[tuple[Context | None, list[Any]]] = deque()
 
     def needs(self, look: Look) -> list[list[Any]]:

@@ -33,17 +33,23 @@ def list_cells(host: Host) -> list[dict[str, Any]]:
 
 
 def list_locks(host: Host) -> list[dict[str, Any]]:
-    """Return which keys are in use, by whom, and who waits for them."""
+    """Return which keys are in use, by whom, and who waits for them, for how long."""
     return [
         {
             "space": space,
             "key": summary(key),
             "holders": [_owner(owner) for owner in locks.holders(key)],
-            "waiting": [_owner(owner) for owner in locks.waiting(key)],
+            "waiting": [_waiting(host, locks, owner, key) for owner in locks.waiting(key)],
         }
         for space, locks in host.spaces.items()
         for key in locks.held
     ]
+
+
+def _waiting(host: Host, locks: Any, owner: Any, key: Any) -> dict[str, Any]:
+    waits = getattr(owner, "lock_waits", {})
+    began_s = getattr(waits.get((locks, key), owner), "began_s", None)
+    return {"who": _owner(owner), "for_s": round(host.now_s() - began_s, 6) if began_s is not None else None}
 
 
 def _owner(owner: Any) -> str:

@@ -31,17 +31,18 @@ def open_to_read(url: str) -> SqliteStore:
     return open_for_reading(url.removeprefix(SQLITE))
 
 
-def open_store(url: str, *, sync: bool = True) -> Store:
+def open_store(url: str, *, sync: bool = True, bytes_max: int | None = None) -> Store:
     """Return the store that a url names; nothing is touched before its `open`.
 
     `sqlite:///relative.db` and `sqlite:////absolute/path.db` are files, taken as they are written (no percent signs, no
     `~`); `memory:` ends with the process. `sync=False` does without waiting for the disk: a killed process still loses
-    nothing, but a power cut may lose the last epochs or damage the file. It is meant for tests.
+    nothing, but a power cut may lose the last epochs or damage the file. It is meant for tests. `bytes_max` is the size
+    above which a store is full.
 
     Raises: StoreError, for any other url.
     """
     if url == "memory:":
-        return MemoryStore()
+        return MemoryStore() if bytes_max is None else MemoryStore(bytes_max=bytes_max)
     if url.startswith(SQLITE):
         path = url.removeprefix(SQLITE)
         if not path or "\0" in path:
@@ -49,7 +50,7 @@ def open_store(url: str, *, sync: bool = True) -> Store:
         # Late, since not every system that runs a host has the file locks of POSIX.
         from actorflow.stores.sqlite import SqliteStore
 
-        return SqliteStore(Path(path), sync=sync)
+        return SqliteStore(Path(path), sync=sync, bytes_max=bytes_max)
     scheme, colon, _ = url.partition(":")  # no more of it is shown: it may hold a password
     if scheme == "sqlite":
         raise StoreError(f"store url {summary(url)} has too few slashes, or names no file; known are {KNOWN}")

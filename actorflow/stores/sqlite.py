@@ -105,13 +105,15 @@ RESTORE = "nothing was changed: keep a copy, and put a backup in its place (and 
 class SqliteStore:
     """Epochs and rows in a SQLite file.
 
-    path: the file; symbolic links are followed. sync: whether `append` and `fold` wait for the disk.
+    path: the file; symbolic links are followed. sync: whether `append` and `fold` wait for the disk. bytes_max: how
+    large the file may become before it is full (None: as large as there is room).
     opened: what the store said when it was opened, None while it is not.
     """
 
-    def __init__(self, path: Path | str, *, sync: bool = True) -> None:
+    def __init__(self, path: Path | str, *, sync: bool = True, bytes_max: int | None = None) -> None:
         self.path = Path(path)
         self.sync = sync
+        self.bytes_max = bytes_max
         self.opened: Opened | None = None
         self._file = self.path  # the one that the path led to when it was opened
         self._connection: sqlite3.Connection | None = None
@@ -169,6 +171,9 @@ class SqliteStore:
     def _set_up(self, connection: sqlite3.Connection, path: Path) -> None:
         """Say how the connection is to write. Raises: StoreError."""
         try:
+            if self.bytes_max is not None:
+                page_bytes = int(connection.execute("PRAGMA page_size").fetchone()[0])
+                connection.execute(f"PRAGMA max_page_count = {max(self.bytes_max // page_bytes, 1)}")
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
             if mode != "wal":
                 raise StoreError(f"{path}: SQLite cannot keep its log here ({mode!r}); put it on a local disk")

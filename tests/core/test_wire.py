@@ -19,12 +19,13 @@ ATTRIBUTES = st.none() | st.dictionaries(TEXT, TEXT, max_size=2)
 FROM_CLIENT = [
     st.tuples(st.just(wire.HELLO), NUMBER, TEXT),
     st.tuples(st.just(wire.REQUEST), NUMBER, TEXT, VALUE, st.none() | st.floats(0, 9), ATTRIBUTES,
-              st.sampled_from(wire.MODES)),
+              st.sampled_from(wire.MODES), st.none() | TEXT),
     st.tuples(st.just(wire.ITEMS), NUMBER, st.lists(VALUE, max_size=3)),
     st.tuples(st.just(wire.END), NUMBER),
     st.tuples(st.just(wire.CREDIT), NUMBER, NUMBER),
     st.tuples(st.just(wire.CANCEL), NUMBER),
     st.tuples(st.just(wire.ASK), NUMBER, TEXT, VALUE),
+    st.tuples(st.just(wire.FORGET), st.lists(TEXT, max_size=3)),
 ]  # fmt: skip
 FROM_HOST = [
     st.tuples(st.just(wire.WELCOME), NUMBER, TEXT, NUMBER),
@@ -76,9 +77,9 @@ def test_tagged_frames_keep_tuples_and_sets_and_plain_ones_make_lists_of_them() 
         [[15, 1]], [[16, 1, "h", 1]], [[24, 1]], [[99]], [[2**63, 1]], [[3.0, 1]], [{"0": 3}],
         [[wire.END]], [[wire.END, "1"]], [[wire.END, 1, 2]], [[wire.END, None]], [[wire.END, 1.0]],
         [[wire.HELLO, 1]], [[wire.HELLO, 1, 2]], [[wire.HELLO, "1", "tagged"]],
-        [[wire.REQUEST, 1, "s", 1, None, None]], [[wire.REQUEST, 1, 2, 1, None, None, "one"]],
-        [[wire.REQUEST, 1, "s", 1, "soon", None, "one"]], [[wire.REQUEST, 1, "s", 1, None, [], "one"]],
-        [[wire.REQUEST, 1, "s", 1, None, None, None]], [[wire.ITEMS, 1, {}]], [[wire.ITEMS, 1, None]],
+        [[wire.REQUEST, 1, "s", 1, None, None]], [[wire.REQUEST, 1, 2, 1, None, None, "one", None]],
+        [[wire.REQUEST, 1, "s", 1, "soon", None, "one", "k"]], [[wire.REQUEST, 1, "s", 1, None, [], "one", "k"]],
+        [[wire.REQUEST, 1, "s", 1, None, None, None, None]], [[wire.REQUEST, 1, "s", 1, None, None, "one", 1]], [[wire.ITEMS, 1, {}]], [[wire.ITEMS, 1, None]],
         [[wire.CREDIT, 1]], [[wire.CREDIT, 1, "2"]], [[wire.CREDIT, 1, 2.5]], [[wire.ASK, 1, 2, 3]],
         [[wire.END, 1], [wire.END]],
     ],

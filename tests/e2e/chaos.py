@@ -76,6 +76,9 @@ class Tally:
     """Errors in the logs of hosts that are nobody's fault but should not be there."""
     snapshots: int = 0
     recovery_s: list[float] = field(default_factory=list)
+    """From a kill to the first answer to a request that was begun after it; of several kills in a row, the last."""
+    outage_s: list[float] = field(default_factory=list)
+    """The same, from the first of several kills in a row."""
     up_again_s: list[float] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     took_s: float = 0.0
@@ -102,6 +105,9 @@ class Tally:
             "hung": self.hung, "noise_in_logs": self.noise,
             "snapshots": self.snapshots, "recovery_median_s": round(statistics.median(recovery), 3),
             "recovery_p99_s": round(recovery[int(len(recovery) * 0.99)], 3), "recovery_max_s": round(recovery[-1], 3),
+            "outage_max_s": round(max(self.outage_s or [0.0]), 3),
+            "ready_after_first_starts_s": [round(each, 2) for each in self.up_again_s[:8]],
+            "ready_after_last_starts_s": [round(each, 2) for each in self.up_again_s[-8:]],
             "ready_after_start_median_s": round(statistics.median(self.up_again_s or [0.0]), 3),
             "took_s": round(self.took_s, 1), "answers_per_s": round(self.answered / max(self.took_s, 1e-9)),
             "wrong": self.wrong,
@@ -269,6 +275,7 @@ class Chaos:
         self.released = 0.0
         self.finished = asyncio.Event()
         self.killed_s: float | None = None
+        self.out_s: float | None = None
         self.answers: dict[str, Any] = {}
         self.asked: dict[str, tuple[str, Any]] = {}
         self.own: set[str] = set()
@@ -312,7 +319,8 @@ class Chaos:
         self.tally.answered += 1
         if self.killed_s is not None and begun_s > self.killed_s:
             self.tally.recovery_s.append(time.perf_counter() - self.killed_s)
-            self.killed_s = None
+            self.tally.outage_s.append(time.perf_counter() - (self.out_s or self.killed_s))
+            self.killed_s = self.out_s = None
 
     def _keep(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -641,8 +649,8 @@ class Chaos:
         self.tally.kills += 1
         self.tally.in_flight_at_kills.append(self.in_flight)
         self.tally.kills_that_hit += self.in_flight > 0
-        if self.killed_s is None:
-            self.killed_s = time.perf_counter()
+        self.killed_s = time.perf_counter()
+        self.out_s = self.out_s or self.killed_s
 
     async def faults(self) -> None:
         """Do to the host what is drawn, until it was killed often enough; then leave it up."""

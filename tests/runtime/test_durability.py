@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import random
 import sqlite3
@@ -81,6 +82,7 @@ def run(main: Main) -> Any:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        gc.collect()  # here, and not while the checker of a later test parses: what it finalizes may print a traceback
         return result
 
     return simulate(body, time_max_s=1_000_000.0)
