@@ -57,12 +57,10 @@ class Rows(Protocol[K, V]):  # type: ignore[misc] # a key is given and never rec
     """
 
     @overload
-    def get(self, key: K) -> V | None:
-        """Return a row, or the default where it is missing."""
+    def get(self, key: K) -> V | None: ...
 
     @overload
-    def get(self, key: K, default: R) -> V | R:
-        """Return a row, or the default where it is missing."""
+    def get(self, key: K, default: R) -> V | R: ...
 
     def __getitem__(self, key: K) -> V: ...
     def __setitem__(self, key: K, value: V) -> None: ...
@@ -129,12 +127,10 @@ class ReadTable(Protocol[K, V_co]):
     """What is committed of a table, to be read: any key, without waiting."""
 
     @overload
-    def get(self, key: K) -> V_co | None:
-        """Return a row, or the default where it is missing."""
+    def get(self, key: K) -> V_co | None: ...
 
     @overload
-    def get(self, key: K, default: R) -> V_co | R:
-        """Return a row, or the default where it is missing."""
+    def get(self, key: K, default: R) -> V_co | R: ...
 
     def __getitem__(self, key: K) -> V_co: ...
     def __contains__(self, key: object) -> bool: ...
