@@ -7,7 +7,7 @@ from typing import Any
 
 from actorflow.errors import UnknownStreamError, summary
 from actorflow.runtime.host import Host
-from actorflow.runtime.reading import LIMIT, list_cells, list_locks, read_cell, read_range
+from actorflow.runtime.reading import LIMIT, list_cells, list_locks, parse_key, read_cell, read_range
 from actorflow.runtime.request import UNSET
 
 
@@ -50,6 +50,18 @@ def _range(host: Host, argument: list[Any]) -> list[list[Any]]:
     return [list(pair) for pair in found]
 
 
+def _state(host: Host, argument: list[Any]) -> Any:
+    """Return what a cell holds: under a key that was written as text, in a range, or all of one without keys."""
+    name, key, start, end, limit = argument
+    cell = host.app.cells.get(name)
+    if key is not None:
+        return read_cell(host, name, parse_key(host, name, key))
+    if cell is not None and (cell.space is None or cell.kind == "value"):
+        return read_cell(host, name)
+    first, last = (UNSET if text is None else parse_key(host, name, text) for text in (start, end))
+    return [list(pair) for pair in read_range(host, name, start=first, end=last, limit=limit)]
+
+
 def _is_name(argument: Any, count: int) -> bool:
     return type(argument) is list and len(argument) == count and type(argument[0]) is str
 
@@ -61,6 +73,7 @@ VERBS: dict[str, tuple[Callable[[Any], bool], Callable[[Host, Any], Any]]] = {
     "cells": (lambda _: True, lambda host, _: list_cells(host)),
     "cell": (lambda argument: _is_name(argument, 2), _cell),
     "range": (lambda argument: _is_name(argument, 4) and type(argument[3]) in {int, type(None)}, _range),
+    "state": (lambda argument: _is_name(argument, 5) and type(argument[4]) is int, _state),
     "locks": (lambda _: True, lambda host, _: list_locks(host)),
 }
 """By name: whether an argument is of the right kind, and what is done."""

@@ -187,7 +187,7 @@ async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool
 def state(cell: str | None, key: str | None, start: str | None, end: str | None, limit: int, url: str) -> None:
     """Look at the state of a running app: its cells, a range of a CELL, or what it holds under a KEY.
 
-    Keys are JSON, or plain text. What is shown is committed, and of one instant.
+    Keys are of the type that the cell declares, else JSON or text. What is shown is committed, and of one instant.
     """
     _run(_state(cell, key, start, end, limit, url))
 
@@ -209,26 +209,13 @@ async def _state(cell: str | None, key: str | None, start: str | None, end: str 
                 )
                 table.add_row(*map(str, columns))
             Console().print(table)
-        elif key is not None:
-            _print(await connection.ask("cell", [cell, _key(key)]))
         else:
-            kinds = {each["name"]: each["key"] for each in await connection.ask("cells", None)}
-            if cell in kinds and kinds[cell] is None:
-                _print(await connection.ask("cell", [cell, None]))
-                return
-            for found, value in await connection.ask("range", [cell, _key(start), _key(end), limit]):
-                _print([found, value])
+            told = await connection.ask("state", [cell, key, start, end, limit])
+            keyed = {each["name"]: each["key"] for each in await connection.ask("cells", None)}[cell] is not None
+            for line in told if keyed and key is None else (told,):
+                _print(line)
     finally:
         await connection.close()
-
-
-def _key(text: str | None) -> Any:
-    if text is None:
-        return None
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text
 
 
 @main.group()

@@ -111,6 +111,7 @@ class RemoteConnection:
                     if not wire.is_durable(self._memory):
                         raise  # it was never sent; a host that was there before, and remembers, is waited for
                     await asyncio.sleep(pause_s)
+                    pause_s = min(pause_s * 2, RETRY_MAX_S)
                     continue
                 if lost is not None and not connected and not wire.is_durable(lost.memory):
                     raise lost from None  # nobody answers there, and whoever did has forgotten
@@ -258,7 +259,7 @@ class RemoteConnection:
             self._outbox.put(frame)
 
     async def _connect(self) -> None:
-        if self._socket is not None and not self._socket.closed:
+        if self._socket is not None and not self._socket.closed and self._greeted is not None and self._greeted.done():
             return
         async with self._connecting:
             if self._socket is not None and not self._socket.closed:

@@ -19,7 +19,8 @@ whoever asks again with the key of a request gets the one answer. `key` is nil w
 client's number for an exchange; `mode` is one of MODES. Values are plain MessagePack; a client that says "tagged" in
 HELLO also sends and receives the extensions of `actorflow.codec`, so that tuples, sets and declared types arrive as
 what they were. `ASK` verbs: "cancel" (a request id), "dead_letters" (nil), "replay" (a number), "cells" (nil),
-"cell" ([name, key]), "locks" (nil), "range" ([name, start, end, limit]).
+"cell" ([name, key]), "locks" (nil), "range" ([name, start, end, limit]), "state" ([name, key, start, end, limit], with
+keys as text).
 """
 
 from __future__ import annotations

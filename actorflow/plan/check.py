@@ -88,6 +88,13 @@ def faults_of(app: AppPlan) -> Iterator[str]:
     for schedule in app.schedules.values():
         if schedule.stream not in streams:
             yield f"schedule {schedule.name!r}: {unknown_stream(schedule.stream, streams)}"
+            continue
+        wanted = _bare(streams[schedule.stream].request_type)
+        if isinstance(wanted, type) and wanted is not object and not isinstance(schedule.item, wanted):
+            try:
+                msgspec.convert(schedule.item, wanted)
+            except (msgspec.ValidationError, TypeError) as error:
+                yield f"schedule {schedule.name!r}: stream {schedule.stream} takes {_name(wanted)}: {error}"
     yield from _spaces(app)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import inspect
 import textwrap
 import types
@@ -53,7 +54,7 @@ def deeds_of(operator: type[Operator]) -> Iterator[Deed]:
 
 def _deeds(method: str, function: types.FunctionType) -> Iterator[Deed]:
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+        tree = _parsed(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):
         return
     itself = function.__code__.co_varnames[0]
@@ -74,6 +75,20 @@ def _deeds(method: str, function: types.FunctionType) -> Iterator[Deed]:
                     owner = owner.value
                 if (name := _attribute(owner, itself)) is not None:
                     yield Deed(method, name, node.func.attr, None, line)
+
+
+def _parsed(source: str) -> ast.Module:
+    """Parse; once more without the collector where it came in between, which CPython 3.11 cannot bear (gh-106905)."""
+    try:
+        return ast.parse(source)
+    except SystemError:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return ast.parse(source)
+        finally:
+            if collects:
+                gc.enable()
 
 
 def _attribute(node: ast.expr, itself: str) -> str | None:

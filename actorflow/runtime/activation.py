@@ -238,9 +238,39 @@ class Activation:
     """
 
     __slots__ = (
-        "answered", "back", "chance", "children", "context", "deferred", "effects", "fed", "given", "handed", "handles",
-        "host", "item", "key", "keys", "lock_waits", "locked", "onward", "out", "overlay", "parent", "recorded",
-        "replica", "request", "rerun", "reruns", "skip", "skip_back", "spawned", "undo", "waiting", "worker",
+        "answered",
+        "back",
+        "chance",
+        "children",
+        "context",
+        "deferred",
+        "effects",
+        "fed",
+        "given",
+        "handed",
+        "handles",
+        "host",
+        "item",
+        "key",
+        "keys",
+        "lock_waits",
+        "locked",
+        "onward",
+        "out",
+        "overlay",
+        "parent",
+        "recalled",
+        "recorded",
+        "replica",
+        "request",
+        "rerun",
+        "reruns",
+        "skip",
+        "skip_back",
+        "spawned",
+        "undo",
+        "waiting",
+        "worker",
     )  # fmt: skip
 
     def __init__(self, host: Host, worker: Cancellable | None = None) -> None:
@@ -265,6 +295,7 @@ class Activation:
         self.parent: Activation | None = None
         self.given: tuple[float, int] | None = None
         self.chance: random.Random | None = None
+        self.recalled = 0  # answers at the beginning of `recorded` that have been used
         self.children: list[tuple[str, Any, Request]] = []
         self.recorded: list[Answer] = []
         self.onward: Context | None = None
@@ -603,7 +634,11 @@ class Activation:
 
     def _recall(self, asked: str | Address, item: Any) -> Answer | None:
         """Return the answer that an earlier run of this activation received for the same question."""
-        for answer in self.recorded:
+        recorded = self.recorded
+        while self.recalled < len(recorded) and recorded[self.recalled].used:
+            self.recalled += 1  # what follows from an item is asked in the same order, more or less
+        for index in range(self.recalled, len(recorded)):
+            answer = recorded[index]
             if not answer.used and answer.asked == asked and answer.item == item:
                 answer.used = True
                 return answer
@@ -631,7 +666,9 @@ class Activation:
             )
 
     def needs(self, look: Look) -> list[list[Any]]:
-        """Return what this activation waits for: all of it."""
+        """Return what this activation waits for: all of it; one that is about to be rolled back waits for nothing."""
+        if self.rerun or (self.parent is not None and self.parent.rerun):
+            return []
         return [[target] for target in self.waiting]
 
     def _refuse_circle(self, awaited: Request | Ask | LockWait) -> None:

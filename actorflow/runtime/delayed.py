@@ -122,7 +122,8 @@ class Delays:
         running.due_s = self._next(host.app.schedules[name], now_s)
         self._keep_schedule(name, running.due_s)
         self._arm_schedule(name, running)
-        host.send(host.stream(running.stream), running.item)
+        wiring = host.stream(running.stream)
+        host.send(wiring, wiring.checked(running.item))
 
     def _keep_schedule(self, name: str, due_s: float) -> None:
         if self._host.journal is not None:

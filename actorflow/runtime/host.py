@@ -554,15 +554,19 @@ class Host:
         parent: Request | None = None,
         *,
         restored: bool = False,
+        inner: bool = False,
     ) -> Request:
-        """Make a request without any item yet. restored: it was taken before a restart, and is not refused now.
+        """Make a request without any item yet.
+
+        restored: it was taken before a restart, and is not refused now.   inner: it comes of one that was taken, and is
+        not refused because the host drains.
 
         Raises: HostStoppingError; TooManyRequestsError; ReplicaFailedError.
         """
         if not restored and (
             wiring.in_flight >= wiring.in_flight_max
             or self.in_flight >= self.limits.requests_per_host
-            or (self.draining and parent is None)
+            or (self.draining and parent is None and not inner)
             or wiring.failed is not None
         ):
             raise self._refusal(wiring)
@@ -770,7 +774,7 @@ class Host:
             return self.begin(wiring, item, self.limits.unwind_timeout_s)
         child = self._child(parent, wiring)
         child.caller = activation
-        if self.journal is not None and not parent.stream.pure:
+        if self.journal is not None:
             child.more().asked = (wiring.name, codec.copy_if_mutable(item))
             self.journal.touch(parent)
         self.enter(child, [codec.handed_over(item)] if self.strict else [item])
@@ -821,7 +825,7 @@ class Host:
     def send(self, wiring: Wiring, item: Any) -> Request | None:
         """Begin a request that nobody waits for; what it ends badly with becomes a dead letter."""
         try:
-            request = self.open(wiring)
+            request = self.open(wiring, inner=not self.stopping)
         except ActorflowError as error:
             self.dead_letters.add(Request(self, wiring, wiring.timeout_s, [0]), error, item=item)
             return None

@@ -174,6 +174,7 @@ class ReturnStep:
             activation.abort()
             activation.release_locks()
             activation.rerun, activation.reruns = False, activation.reruns + 1
+            activation.recalled = 0
             for answer in activation.recorded:
                 answer.used = False
             while task.cancelling():

@@ -98,7 +98,8 @@ class Circles:
             error = activation.broken(circle)
             if error is not None:
                 awaited.fail(error)
-            self._due.update(dict.fromkeys(other for other in due if other is not wait))
+            # it may have closed several circles at once: it stays, as long as it waits
+            self._due.update(dict.fromkeys(due))
             break
         spent_s = host.clock() - began_s
         if spent_s > LOOK_AT_ONCE_S and not found:

@@ -88,6 +88,7 @@ class Worker:
                 child.caller = activation
             if again.held:
                 self._take_over(again)
+            activation.recalled = 0
             for answer in again.recorded:
                 answer.used = False
         if context is not None and context.ask is not None:
@@ -364,6 +365,7 @@ class Worker:
             activation.release_locks()
         if activation.recorded:
             activation.recorded = []
+            activation.recalled = 0
         if activation.given is not None:
             activation.given = activation.chance = None
         if activation.children:

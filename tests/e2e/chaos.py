@@ -61,6 +61,7 @@ class Tally:
     kills: int = 0
     kills_that_hit: int = 0
     in_flight_at_kills: list[int] = field(default_factory=list)
+    died_in_store: int = 0
     resumed: int = 0
     """Requests that hosts said they go on with when they started."""
     asked: int = 0
@@ -99,7 +100,8 @@ class Tally:
         return {
             "kills": self.kills, "kills_with_requests_in_flight": self.kills_that_hit,
             "in_flight_at_a_kill_median": statistics.median(self.in_flight_at_kills or [0]),
-            "faults": dict(self.faults), "requests_resumed_by_hosts": self.resumed, "answered": self.answered,
+            "faults": dict(self.faults), "died_in_store": self.died_in_store,
+            "requests_resumed_by_hosts": self.resumed, "answered": self.answered,
             "sent_again": self.sent_again, "nobody_there": self.nobody_there, "by_http": self.by_http,
             "sockets_closed": dict(self.left), "duplicates_compared": self.duplicates, "unknown": self.unknown,
             "hung": self.hung, "noise_in_logs": self.noise,
@@ -261,9 +263,9 @@ class HostProcess:
 class Chaos:
     """A run: a host that is killed, and the load."""
 
-    def __init__(self, folder: Path, *, kills: int, seed: int, scale: float, cycle_s: float) -> None:
+    def __init__(self, folder: Path, *, kills: int, seed: int, scale: float, cycle_s: float, stops: bool) -> None:
         self.kills, self.seed, self.scale = kills, seed, scale
-        self.cycle_s = cycle_s
+        self.cycle_s, self.stops = cycle_s, stops
         self.random = random.Random(f"load {seed}")
         self.drawn = random.Random(f"faults {seed}")  # of its own, so that a seed gives the same faults
         self.tally = Tally()
@@ -636,7 +638,8 @@ class Chaos:
         """Return the next fault, and how the host is to kill itself, if so."""
         chance = self.drawn
         kind = chance.choices(
-            ["kill", "kill at start", "pause", "kill paused", "kill in store", "stop"], [55, 12, 9, 7, 13, 4]
+            ["kill", "kill at start", "pause", "kill paused", "kill in store", "stop"],
+            [55, 12, 9, 7, 13, 4 if self.stops else 0],
         )[0]
         if kind != "kill in store":
             return kind, ""
@@ -671,6 +674,7 @@ class Chaos:
             elif not await host.ready():
                 assert die, f"the host ended by itself:\n{host.said()[-3000:]}"
                 self._killed()
+                tally.died_in_store += 1
                 continue
             else:
                 tally.resumed += host.resumed()
@@ -683,6 +687,7 @@ class Chaos:
                     if host.dead:
                         break
                     await asyncio.sleep(0.01)
+                tally.died_in_store += host.dead
             elif kind in {"pause", "kill paused"}:
                 host.signal(signal.SIGSTOP)
                 long = kind == "pause" and chance.random() < 0.15
@@ -1014,10 +1019,19 @@ def _hashable(value: Any) -> Any:
 
 
 async def run(
-    folder: Path, *, kills: int, seed: int, scale: float, cycle_s: float = 1.0, timeout_s: float, live: bool = False
+    folder: Path,
+    *,
+    kills: int,
+    seed: int,
+    scale: float,
+    timeout_s: float,
+    cycle_s: float = 1.0,
+    stops: bool = True,
+    live: bool = False,
 ) -> Tally:
     """Run the chaos and return what was counted; `wrong` says what must not be."""
-    return await Chaos(folder, kills=kills, seed=seed, scale=scale, cycle_s=cycle_s).run(timeout_s=timeout_s, live=live)
+    chaos = Chaos(folder, kills=kills, seed=seed, scale=scale, cycle_s=cycle_s, stops=stops)
+    return await chaos.run(timeout_s=timeout_s, live=live)
 
 
 def main() -> int:
@@ -1026,13 +1040,22 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--scale", type=float, help="share of the cases' operations; by default as the kills allow")
+    parser.add_argument("--no-stops", action="store_true", help="no SIGTERM, after which a host drains")
     parser.add_argument("--keep", type=Path, help="folder for the store and the log of the hosts")
     given = parser.parse_args()
     folder = given.keep or Path(tempfile.mkdtemp(prefix="chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     scale = given.scale if given.scale is not None else min(1.0, given.kills / 100)
     tally = asyncio.run(
-        run(folder, kills=given.kills, seed=given.seed, scale=scale, timeout_s=120 + given.kills * 8.0, live=True)
+        run(
+            folder,
+            kills=given.kills,
+            seed=given.seed,
+            scale=scale,
+            timeout_s=120 + given.kills * 8.0,
+            stops=not given.no_stops,
+            live=True,
+        )
     )
     print("\n" + json.dumps(tally.summary(), indent=1))
     if tally.wrong:
