@@ -55,8 +55,8 @@ async def recover(host: Host, journal: Journal) -> None:
     for ticket, row in tables.pop(DELAYED, {}).items():
         if row[1] not in host.wirings:
             raise StoreVersionError(
-                f"a send to stream {row[1]!r} waits for its time, and the app has no such stream: start the code that has "
-                "it, and let it come, or call it off, before the stream goes"
+                f"a send to stream {row[1]!r} waits for its time, and the app has no such stream: start the code that "
+                "has it, and let it come, or call it off, before the stream goes"
             )
         host.delays.restore(ticket, row)
     host.delays.start(tables.pop(SCHEDULES, {}))

@@ -22,7 +22,6 @@ async def test_a_few_kills_lose_nothing_and_do_nothing_twice(tmp_path: Path) -> 
     assert tally.kills == 5
 
 
-@pytest.mark.xfail(strict=True, reason="a host that drains refuses what activations send; it becomes a dead letter")
 async def test_what_is_sent_while_a_host_drains_is_done(tmp_path: Path) -> None:
     host = HostProcess(tmp_path, Tally())
     host.spawn()
