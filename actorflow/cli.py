@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 URL = "http://127.0.0.1:7700"
 T = TypeVar("T")
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
+CELLS_IN_TABLE = 8
 
 console = Console(stderr=True, highlight=False)
 
@@ -385,7 +386,8 @@ def _show_matrix(app: AppPlan) -> None:
         row[use.cell] = " ".join(filter(None, (row.get(use.cell), f"{mark} {use.access}")))
     for (operator, key), row in squares.items():
         table.add_row(operator, key, *(row.get(name, "") for name in touched))
-    console.print(table)
+    if len(touched) <= CELLS_IN_TABLE:  # more columns than that would be a letter wide
+        console.print(table)
     for use in uses:
         if use.safe:
             why = f"{use.stream}/{use.operator}, {use.cell}.{use.access}: {use.reason}"

@@ -207,7 +207,9 @@ class LockWait:
         self.began_s = activation.host.now_s()
 
     def needs(self, look: Look) -> list[list[Any]]:
-        """Return whom it waits for: everybody who holds the key, or asked for it before."""
+        """Return whom it waits for: everybody who holds the key, or asked for it before; nobody once it has ended."""
+        if self.future.done():
+            return []
         return [[blocker] for blocker in self.entries.locks.in_the_way(self.activation, self.key)]
 
     def fail(self, error: BaseException) -> None:

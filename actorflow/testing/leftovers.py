@@ -17,7 +17,7 @@ class LeftoverError(AssertionError):
 
 
 def check_nothing_left(host: Host, ended: list[Request] | None = None) -> None:
-    """Check that no request, actor, envelope, activation or lane entry is left, and that all counts are zero.
+    """Check that no request, actor, envelope, activation, lock or lane entry is left, and that all counts are zero.
 
     ended: requests whose counts are looked at too.   Raises: LeftoverError naming everything that was found.
     """
@@ -38,6 +38,7 @@ def check_nothing_left(host: Host, ended: list[Request] | None = None) -> None:
         for node in wiring.nodes.values():
             if isinstance(node, (QueuedFeeding, Improving)) and (depth := node.depth()):
                 found.append(f"{depth} envelopes on their way round at {wiring.name}/{node.name}")
+    found += [f"keys of {space} locked or waited for" for space, locks in host.spaces.items() if not locks.idle]
     for request in ended or ():
         if not request.state:
             found.append(f"request {request.id} has not ended")
