@@ -21,6 +21,7 @@ from actorflow.errors import (
     CallCycleError,
     DroppedReplyError,
     ReplayError,
+    RequestCancelledError,
     activation_error,
     summary,
 )
@@ -563,6 +564,9 @@ class Activation:
     async def call(self, stream: str, item: Any) -> Any:
         wiring = self.host.stream(stream)
         item = wiring.checked(item)
+        if self.request is not None and self.request.state and hasattr(self.worker, "retire"):
+            # what its code has started beside it goes on for a moment, and must begin nothing any more
+            raise RequestCancelledError(f"request {self.request.id} has ended: it cannot call {stream}", stream=stream)
         if self.recorded and (answer := self._recall(stream, item)) is not None:
             return answer.result()
         child = self._child_before(stream, item) if self.children else None
