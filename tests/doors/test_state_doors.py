@@ -536,7 +536,7 @@ async def test_the_command_shows_all_cells_as_a_table(door: Door) -> None:
     [
         (("numbers", "5"), [25]),
         (("names", "ann"), [{"name": "ann"}]),
-        (("names", '"5"'), [{"name": "5"}]),
+        (("names", "5"), [{"name": "5"}]),
         (("seats", '[1,"a"]'), [[1, "a"]]),
         (("rate",), [[1, 2]]),
         (("total",), [7]),
