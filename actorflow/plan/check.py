@@ -90,7 +90,8 @@ def faults_of(app: AppPlan) -> Iterator[str]:
             yield f"schedule {schedule.name!r}: {unknown_stream(schedule.stream, streams)}"
             continue
         wanted = _bare(streams[schedule.stream].request_type)
-        if isinstance(wanted, type) and wanted is not object and not isinstance(schedule.item, wanted):
+        anything = wanted is UNKNOWN or wanted is object or not isinstance(wanted, type)
+        if not anything and not isinstance(schedule.item, wanted):
             try:
                 msgspec.convert(schedule.item, wanted)
             except (msgspec.ValidationError, TypeError) as error:
