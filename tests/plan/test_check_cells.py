@@ -318,6 +318,23 @@ def test_an_access_of_the_wrong_kind_is_refused_with_those_that_there_are(declar
         Access(declare(App("shop")), how)
 
 
+@pytest.mark.parametrize(
+    ("declare", "said"),
+    [
+        (lambda app: app.table("cell", key="sku").merged(), "table 'cell' has no merged() access: declare owned()"),
+        (lambda app: app.value("cell").owned(), "value 'cell' has no owned() access: declare exclusive()"),
+        (lambda app: app.counter("cell").owned(), "counter 'cell' has no owned() access: declare merged()"),
+        (lambda app: app.log("cell").exclusive(), "log 'cell' has no exclusive() access: declare merged()"),
+    ],
+    ids=["a-table-merged", "a-value-owned", "a-counter-owned", "a-log-exclusive"],
+)
+def test_declaring_an_access_of_the_wrong_kind_says_which_there_are(declare: Any, said: str) -> None:
+    with pytest.raises(AccessError) as refused:
+        declare(App("shop"))
+
+    assert str(refused.value).startswith(said)
+
+
 def test_a_cell_that_is_used_without_a_declaration_says_how_to_declare_it() -> None:
     stock = App("shop").table("stock", key="sku")
 
@@ -345,6 +362,35 @@ def test_priority_with_a_snapshot_passes() -> None:
     app.stream("s").then(reserving(stock.snapshot()), priority=len)
 
     assert list(faults_of(app)) == []
+
+
+def test_an_owner_that_feeds_back_to_itself_is_told_to_feed_back_to_before_its_key() -> None:
+    app = App("shop")
+    stock_cell = app.table("stock", key="sku")
+
+    class Round(Operator):
+        stock = stock_cell.owned()
+
+        def process(self, sku: Any) -> None:
+            self.feedback(sku)
+
+    app.stream("s", replies="none").key_by("sku").then(Round, feedback=True)
+
+    found = [fault for fault in faults_of(app) if "owns stock" in fault]
+
+    assert len(found) == 1
+    assert "what it feeds back to itself is not" in found[0]
+    assert "feed back to a point before the key_by" in found[0]
+
+
+def test_a_schedule_with_an_item_that_does_not_fit_is_refused() -> None:
+    app = App("shop")
+    app.stream("numbers", int)
+    app.schedule("nightly", "numbers", "text", every_s=60)
+
+    (found,) = faults_of(app)
+
+    assert found.startswith("schedule 'nightly': stream numbers takes int")
 
 
 def test_a_schedule_of_an_unknown_stream_says_which_was_meant() -> None:
@@ -547,6 +593,10 @@ def detaches(self: Any, item: Any) -> None:
     self.spawn_detached(Passes)
 
 
+def calls_off(self: Any, item: Any) -> None:
+    self.cancel_send(item)
+
+
 def defers(self: Any, item: Any) -> None:
     self.pending = self.defer()
 
@@ -558,9 +608,10 @@ def defers(self: Any, item: Any) -> None:
         (waits, "Leaves calls self.after"),
         (spawns, "Leaves spawns actors"),
         (detaches, "Leaves calls self.spawn_detached"),
+        (calls_off, "Leaves calls self.cancel_send"),
         (defers, "Leaves calls self.defer"),
     ],
-    ids=["send", "timer", "spawn", "detached", "deferred"],
+    ids=["send", "timer", "spawn", "detached", "called-off", "deferred"],
 )
 def test_what_leaves_traces_writes(process: Any, said: str) -> None:
     def build(app: App) -> None:
@@ -736,9 +787,16 @@ def test_an_exclusive_access_that_never_locks_is_noted() -> None:
         async def process(self, item: Any) -> Any:
             self.emit(item)
 
-    (note,) = notes(Forgets, app=app)
+    class DoesNothing(Operator):
+        stock = stock_cell.exclusive()
+
+        async def process(self, item: Any) -> Any:
+            return item
+
+    note, other = notes(Forgets, DoesNothing, app=app)
 
     assert note == "s/Forgets: Forgets declares stock as exclusive(), and never calls self.stock.lock(…)"
+    assert other.startswith("s/DoesNothing: DoesNothing declares stock as exclusive()")
 
 
 @pytest.mark.parametrize("verb", ["lock", "transact"])

@@ -11,7 +11,7 @@ import gc
 import itertools
 import random
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,22 @@ STARTS = itertools.count()
 """No two hosts are of one incarnation."""
 
 
+@pytest.fixture(autouse=True, scope="module")
+def little_to_collect() -> Iterator[None]:
+    """Let the collector look only at what the tests here make: `run` has it look after each."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @contextlib.asynccontextmanager
-async def hosted(app: App, store: Store | None, *, kill: bool = False, strict: bool = False) -> AsyncIterator[Client]:
+async def hosted(
+    app: App, store: Store | None, *, kill: bool = False, clock_back_s: float = 0.0
+) -> AsyncIterator[Client]:
     """Run an app on a store; at the end its host stops, or is killed as it stands."""
-    host = Host(app, inline=False, watch=False, strict=strict, chance=random.Random(next(STARTS)), store=store)
+    host = Host(app, inline=False, watch=False, chance=random.Random(next(STARTS)), store=store)
+    host._wall_offset_s -= clock_back_s
     await host.start()
     client = Client(LocalConnection(host))
     client.host = host  # type: ignore[attr-defined]
@@ -224,6 +236,34 @@ def test_every_kind_of_cell_is_after_a_restart_what_it_was(place: Open) -> None:
     assert dict(before[0]["names"]) == {("x", 1): [("a", 1)], "y": [("a", 1)]}
     assert dict(after[0]["count"]) == {("x", 1): 3, "y": 6}
     assert dict(after[0]["book"])["y"] == ["first", "second", "first", "second"]
+
+
+def test_what_is_put_in_after_a_restart_is_the_last_though_the_clock_was_set_back(place: Open) -> None:
+    def last() -> App:
+        app = App("last")
+        last_cell, fields_cell, book_cell = app.register("last"), app.map("fields"), app.log("book")
+
+        class Put(Operator):
+            last, fields, book = last_cell.merged(), fields_cell.merged(), book_cell.merged()
+
+            def process(self, item: str) -> str:
+                self.last.put(item)
+                self.fields.put("field", item)
+                self.book.append(item)
+                return item
+
+        app.stream("put").then(Put)
+        return app
+
+    async def main() -> Any:
+        async with hosted(last(), place()) as client:
+            await asyncio.sleep(100.0)
+            await client.request("put", "first")
+        async with hosted(last(), place(), clock_back_s=50.0) as client:
+            await client.request("put", "second")
+            return [await client.cell(name) for name in ("last", "fields", "book")]
+
+    assert run(main) == ["second", {"field": "second"}, ["first", "second"]]
 
 
 def test_a_failed_activation_leaves_nothing_in_the_store(place: Open) -> None:
@@ -517,6 +557,70 @@ def test_streamed_replies_of_a_pure_stream_do_not_wait_and_those_of_a_reading_on
             return seen, await pure, await looks, await depositing
 
     assert run(main) == ((False, True, False), ["ann"], [1], 1)
+
+
+def let_out(op: Any, item: Any) -> None:
+    op.send("note", item)
+
+
+def hidden() -> App:
+    """An app with effects that the source does not show: a call by another name, and a helper that sends."""
+    app = App("hidden", limits=Limits(timeout_s=600.0))
+    count_cell = app.counter("count")
+
+    class Counts(Operator):
+        count = count_cell.merged()
+
+        def process(self, item: Any) -> Any:
+            self.count.add()
+            return item
+
+    class Waits(Operator):
+        async def process(self, item: Any) -> Any:
+            await asyncio.sleep(10.0)
+            return item
+
+    class Renames(Operator):
+        async def process(self, item: Any) -> Any:
+            call = self.call
+            await self.call("echo", item)
+            return await call("child", item)
+
+    class Helped(Operator):
+        def process(self, item: Any) -> Any:
+            let_out(self, item)
+            return item
+
+    app.stream("echo").map(lambda item: item)
+    app.stream("child").then(Counts).then(Waits)
+    app.stream("note", replies="none").then(Counts)
+    app.stream("renames").then(Renames)
+    app.stream("helped").then(Helped)
+    return app
+
+
+@pytest.mark.parametrize("stream", ["renames", "helped"])
+def test_an_effect_that_the_source_does_not_show_is_durable_before_it_is_acknowledged(stream: str) -> None:
+    async def main() -> Any:
+        store = MemoryStore()
+        async with hosted(hidden(), store) as client:
+            room, store.bytes_max = store.bytes_max, 0
+            asking = ask(client, stream, "a")
+            await asyncio.sleep(20.0)
+            waited, store.bytes_max = not asking.done(), room
+            return waited, await asking, await client.cell("count")
+
+    assert run(main) == (True, "a", 1)
+
+
+def test_a_host_starts_though_a_request_with_hidden_effects_was_under_way() -> None:
+    store = half_done(hidden(), "renames")
+
+    async def main() -> Any:
+        async with hosted(hidden(), store) as client:
+            return await client.request("renames", "a", key="k"), await client.cell("count")
+
+    assert run(main) == ("a", 1)
 
 
 # -- stores that a host does not start on
@@ -1038,6 +1142,23 @@ def test_a_request_that_has_written_and_lives_in_memory_is_lost_with_its_host_an
     assert booked == 1
 
 
+@pytest.mark.parametrize("operator", [Spawns, Asks, Defers], ids=["actors", "asks", "deferred"])
+def test_a_lost_request_is_not_done_again_for_who_asks_again_with_its_key(operator: type[Operator]) -> None:
+    store = half_done(in_memory(operator))
+
+    async def main() -> Any:
+        errors = []
+        for _ in range(2):
+            async with hosted(in_memory(operator), store, kill=True) as client:
+                with pytest.raises(HostLostError, match="was lost with its host") as caught:
+                    await client.request("order", "a", key="k")
+                errors.append((caught.value.stream, caught.value.retryable))
+                booked = await client.cell("booked", "a")
+        return errors, booked
+
+    assert run(main) == ([("order", False)] * 2, 1)
+
+
 @pytest.mark.parametrize("operator", [Spawns, Asks], ids=["actors", "asks"])
 def test_a_request_in_memory_that_has_written_nothing_begins_again(operator: type[Operator]) -> None:
     store = half_done(in_memory(operator, write=False))
@@ -1130,6 +1251,55 @@ def test_a_send_that_was_called_off_never_begins(place: Open) -> None:
     run(main)
 
     assert done == []
+
+
+def test_calling_off_a_send_is_not_acknowledged_before_it_is_durable() -> None:
+    done: list[Any] = []
+    app = sending(done)
+
+    class OnlyCancels(Operator):
+        def process(self, ticket: str) -> str:
+            self.cancel_send(ticket)
+            return ticket
+
+    app.stream("off").then(OnlyCancels)
+
+    async def main() -> Any:
+        store = MemoryStore()
+        async with hosted(app, store) as client:
+            ticket = await client.request("later", (10.0, "x"))
+            room, store.bytes_max = store.bytes_max, 0
+            asking = ask(client, "off", ticket)
+            await asyncio.sleep(1.0)
+            waited, store.bytes_max = not asking.done(), room
+            return waited, await asking == ticket
+
+    assert run(main) == (True, True)
+
+
+def test_a_send_that_waits_for_a_stream_that_is_gone_is_refused_with_the_way_out() -> None:
+    done: list[Any] = []
+    store = MemoryStore()
+
+    async def begin() -> None:
+        async with hosted(sending(done), store, kill=True) as client:
+            await client.request("later", (10.0, "x"))
+
+    async def go_on() -> None:
+        async with hosted(sending(done), store):
+            await asyncio.sleep(20.0)
+
+    without = App("later")
+    without.counter("called_off")
+    without.stream("other")
+    run(begin)
+
+    error = refused(without, store)
+
+    assert isinstance(error, StoreVersionError)
+    assert "a send to stream 'work' waits for its time, and the app has no such stream" in str(error)
+    run(go_on)
+    assert [item for item, _ in done] == ["x"], "it is still there for the code that has the stream"
 
 
 def test_a_send_of_an_activation_that_fails_never_begins() -> None:
