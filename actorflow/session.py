@@ -253,7 +253,12 @@ class Session:
         if journal is None:
             self._outbox.put(frame)
         else:
-            journal.hold(lambda: None if self._closed else self._outbox.put(frame))
+            journal.hold(lambda: self._put(frame), lambda error: self._put([wire.ERROR, frame[1], error.to_wire()]))
+
+    def _put(self, frame: list[Any]) -> None:
+        """Send a frame that has waited, if anybody is still there; of a host that stops, the next one answers."""
+        if not (self._closed or (self._host.frozen and frame[0] == wire.ERROR)):
+            self._outbox.put(frame)
 
     def _ended(self, number: int, request: Request) -> None:
         """Say how a request with one reply ended; one that goes on when its host starts again has not."""

@@ -176,6 +176,8 @@ class Host:
             else:
                 self.delays.start({})
         except BaseException:
+            if self.journal is not None:
+                self.journal.abandon()  # what was begun to be loaded, or migrated, changes nothing
             await self.stop()
             raise
 

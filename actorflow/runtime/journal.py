@@ -9,9 +9,10 @@ the next one fills. Later, in pauses, the newest rows of many epochs are folded 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from actorflow import codec
 from actorflow.core.epoch import Gate, pause_after
 from actorflow.core.merges import ABSENT
 from actorflow.errors import ActorflowError, HostStoppingError, StoreError, StoreFullError
+from actorflow.runtime.records import record_of
 from actorflow.runtime.request import Request
 from actorflow.stores.store import Opened, Row, Store
 
@@ -50,6 +52,9 @@ FOLD_ROWS, FOLD_ROWS_AT_ONCE, FOLD_IDLE_S = 200_000, 2_000, 1.0
 """Rows that are kept in epochs before they are folded, rows that are folded between two epochs, and the time without
 any epoch after which all are folded."""
 
+_Waiting = tuple[Callable[[], None], Callable[[ActorflowError], None] | None]
+"""What is called when an epoch is durable, and what when it never will be."""
+
 _blob = msgspec.msgpack.Encoder()
 _rows_of_blob = msgspec.msgpack.Decoder(list[tuple[str, bytes, bytes | None]])
 
@@ -67,14 +72,14 @@ class Journal:
         self._host = host
         self._store = store
         self.opened: Opened | None = None
-        self.gate: Gate[Callable[[], None]] = Gate()
+        self.gate: Gate[_Waiting] = Gate()
         self.inputs: dict[Request, list[Any]] = {}
         self.beginning: Request | None = None
         self._began_writing: Request | None = None
         self.wrote: dict[Request, None] = {}
         self.touched: dict[Request, None] = {}
         self.failed: StoreError | None = None
-        self._known: dict[Request, bytes] = {}  # requests that have a row, with its checksum
+        self._known: dict[Request, bytes] = {}  # requests that have a row; of those in `wrote`, what is in it
         self._rows: dict[tuple[str, bytes], bytes | None] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="actorflow-store")
         self._backlog: dict[tuple[str, bytes], bytes | None] = {}
@@ -84,28 +89,31 @@ class Journal:
         self._cost_s = 0.0
         self._leaving: deque[Callable[[], None]] = deque()
         self._letting_go = False
-        self._under_way = self._asked = self._closing = self._abandoned = self._frozen = False
+        self._asked = self._closing = self._abandoned = self._frozen = False
+        self._writing: asyncio.Task[None] | None = None
         self._idle: asyncio.TimerHandle | None = None
-        self._settling: asyncio.Future[None] | None = None
 
     # -- what is to be kept
 
     def dirty(self) -> None:
         """Note that something was done; a cut follows at the end of the turn, unless one is being written."""
         self.gate.dirty = True
-        if not (self._asked or self._under_way):
+        if not self._asked and self._writing is None:
             self._asked = True
             self._host.loop.call_soon(self._pump)
 
-    def hold(self, what: Callable[[], None]) -> None:
-        """Call something as soon as all that was done before is durable."""
-        if self._frozen or self.gate.hold(what):
-            if self._frozen:
+    def hold(self, what: Callable[[], None], lost: Callable[[ActorflowError], None] | None = None) -> None:
+        """Call something as soon as all that was done before is durable, or `lost` when that will never be."""
+        if self._abandoned:
+            return
+        if self.failed is not None:
+            if lost is not None:
+                lost(self.failed)
+        elif self._frozen or not self.gate.hold((what, lost)):
+            if self._leaving:
+                self._leaving.append(what)  # behind those that may leave already
+            else:
                 what()
-        elif self._leaving:
-            self._leaving.append(what)  # behind those that may leave already
-        else:
-            what()
 
     def put(self, table: str, key: Any, value: Any) -> None:
         """Keep a row, or remove it (ABSENT)."""
@@ -128,19 +136,20 @@ class Journal:
             self.dirty()
         else:
             self._young[request] = self._host.loop.time()
-            if self._look is None and not self._frozen:
-                self._look = self._host.loop.call_later(YOUNG_S, self._look_at_young)
+            self._see_to_young()
+
+    def _see_to_young(self) -> None:
+        """Have what is not finished after a moment written down then."""
+        if self._young and self._look is None and not self._frozen:
+            grown_up_s = next(iter(self._young.values())) + YOUNG_S
+            self._look = self._host.loop.call_at(grown_up_s, self._look_at_young)
 
     def _look_at_young(self) -> None:
-        """Write down what is not finished after a moment."""
         self._look = None
-        if self._young and not self._frozen:
-            first_s = next(iter(self._young.values()))
-            left_s = first_s + YOUNG_S - self._host.loop.time()
-            if left_s <= 0:
-                self.dirty()
-            else:
-                self._look = self._host.loop.call_later(left_s, self._look_at_young)
+        if self._young and next(iter(self._young.values())) + YOUNG_S <= self._host.loop.time():
+            self.dirty()
+        else:
+            self._see_to_young()
 
     def touch(self, request: Request) -> None:
         """Note that a request has gone on, where that matters."""
@@ -190,7 +199,7 @@ class Journal:
             self.put(REQUESTS, request.id, ABSENT)
 
     def abandon(self) -> None:
-        """Write nothing any more, and let nothing go: for tests of recovery."""
+        """Write nothing any more, and let nothing go: what is not durable by now was never done."""
         self._frozen = self._abandoned = True
         self._stop_timers()
 
@@ -204,7 +213,7 @@ class Journal:
         self._closing = True
         try:
             async with asyncio.timeout(FREEZE_TIMEOUT_S):
-                if self.opened is not None:
+                if self.opened is not None and not self._frozen:
                     await self.settled()
         except (StoreError, TimeoutError) as error:
             log.error("host %s ends before the store has all that it did: %r", self._host.name, error)
@@ -213,18 +222,19 @@ class Journal:
 
     async def settled(self) -> None:
         """Wait until all that was done so far is durable. Raises: StoreError when that can never be."""
-        if self.failed is not None:
-            raise self.failed
-        settled = _Settled(self._host.loop.create_future())
-        self.hold(settled.end)
-        await settled.future
+        future: asyncio.Future[None] = self._host.loop.create_future()
+
+        def end(error: ActorflowError | None = None) -> None:
+            if not future.done():
+                future.set_result(None) if error is None else future.set_exception(error)
+
+        self.hold(end, end)
+        await future
 
     # -- epochs
 
     def _cut(self) -> list[Row]:
         """Return the rows of the epoch that was filled."""
-        from actorflow.runtime.records import record_of
-
         host = self._host
         host.carry_on_passing()
         rows, self._rows = self._rows, {}
@@ -253,120 +263,106 @@ class Journal:
         return [(table, key, value) for (table, key), value in rows.items()]
 
     def _grown_up(self) -> None:
-        """Choose what has been under way for long enough to be written down; look at the others later."""
-        if not self._young:
-            return
-        old_s = self._host.loop.time() - YOUNG_S
-        for request, began_s in list(self._young.items()):
-            if began_s > old_s:
-                break
+        """Choose what has been under way for long enough to be written down; see to it that the others will be."""
+        now_s = self._host.loop.time()
+        while self._young:
+            request, began_s = next(iter(self._young.items()))
+            if began_s + YOUNG_S > now_s:
+                self._see_to_young()
+                return
             del self._young[request]
             self._at_once[request] = None
-        if self._young and self._look is None:
-            self._look = self._host.loop.call_later(YOUNG_S, self._look_at_young)
 
     def _pump(self) -> None:
-        """Cut an epoch, and have it written."""
+        """Begin to write, where there is something to be written and nothing is being written."""
         self._asked = False
-        if self._under_way or not self.gate.dirty or self.failed is not None or self._frozen:
-            return
-        loop = self._host.loop
-        try:
-            rows = self._cut()
-        except Exception as error:  # of ours: what cannot be kept must not be acknowledged
-            log.exception("host %s could not make an epoch", self._host.name)
-            self._fail(StoreError(f"host {self._host.name} could not make an epoch: {type(error).__name__}: {error}"))
-            return
-        number = self.gate.cut()
-        blob = _blob.encode(rows)
-        pause_s = pause_after(self._cost_s)
-        self._under_way = True
+        if self.gate.dirty and self._writing is None and self._may_write:
+            self._start(self._write(), "epochs")
+
+    @property
+    def _may_write(self) -> bool:
+        return self.failed is None and not self._frozen
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
-        loop.create_task(self._append(number, blob, rows, pause_s), name=f"epoch {number}")
+        self._writing = self._host.loop.create_task(work, name=name)
+        self._writing.add_done_callback(self._stopped_writing)
 
-    async def _append(self, number: int, blob: bytes, rows: list[Row], pause_s: float) -> None:
-        """Give an epoch to the store, and let go what has waited for it; then the next."""
-        host = self._host
-        while True:
-            try:
-                await host.loop.run_in_executor(self._thread, self._store.append, number, blob)
-                break
-            except StoreFullError as error:
-                if self._closing:
-                    self._fail(error)
-                    return
-                log.error("%s; what is done now is acknowledged when there is room", error)
-                await asyncio.sleep(FULL_RETRY_S)
-            except StoreError as error:
-                if not self._abandoned:
-                    self._fail(error)
-                return
-        self._kept(number, rows)
-        if len(self._backlog) > FOLD_ROWS:
-            await self._fold()
-        elif pause_s and self.gate.dirty and not self._closing:
-            await asyncio.sleep(pause_s)
-        self._under_way = False
-        if self.gate.dirty:
+    def _stopped_writing(self, task: asyncio.Task[None]) -> None:
+        """Begin again with what was done meanwhile; what went wrong is the end: it must not be acknowledged."""
+        self._writing = None
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._abandoned:
+            if not isinstance(error, StoreError):
+                log.error("host %s could not make an epoch", self._host.name, exc_info=error)
+                error = StoreError(f"host {self._host.name} could not make an epoch: {type(error).__name__}: {error}")
+            self._fail(error)
+        elif self.gate.dirty:
             self._pump()
-        elif not self._closing:
-            self._idle = host.loop.call_later(FOLD_IDLE_S, self._fold_idle)
-        if not self._under_way and self._settling is not None and not self._settling.done():
-            self._settling.set_result(None)
+        elif self._backlog and self._may_write:
+            self._idle = self._host.loop.call_later(FOLD_IDLE_S, self._fold_idle)
 
     def _fold_idle(self) -> None:
         self._idle = None
-        if self._backlog and not self._under_way and self.failed is None:
-            self._under_way = True
-            self._host.loop.create_task(self._fold_and_go_on(), name="fold")
+        if self._writing is None and self._may_write:
+            self._start(self._fold(), "fold")
 
-    async def _fold_and_go_on(self) -> None:
-        try:
-            await self._fold()
-        finally:
-            self._under_way = False
-            if self.gate.dirty:
-                self._pump()
-            if not self._under_way and self._settling is not None and not self._settling.done():
-                self._settling.set_result(None)
+    async def _write(self) -> None:
+        """Write epoch after epoch, as long as there is something; fold when there are many rows."""
+        while self.gate.dirty and self._may_write:
+            await self._write_epoch()
+            if len(self._backlog) > FOLD_ROWS:
+                await self._fold()
+            elif (pause_s := pause_after(self._cost_s)) and self.gate.dirty and not self._closing:
+                await asyncio.sleep(pause_s)
 
-    async def _fold(self) -> None:
-        """Fold the newest rows into tables, some at a time, and forget the epochs that they are from.
-
-        Rows are whole values, so that it does no harm when a table is ahead of epochs which are read after it.
-        """
-        backlog, self._backlog = self._backlog, {}
-        upto = self.gate.durable
-        ahead = iter(sorted(backlog.items(), key=lambda row: row[0]))
-        left = len(backlog)
-        try:
-            while left:
-                some = [(table, key, value) for (table, key), value in islice(ahead, FOLD_ROWS_AT_ONCE)]
-                left -= len(some)
-                await self._host.loop.run_in_executor(self._thread, self._store.fold, 0 if left else upto, some)
-                if self.gate.dirty and left and not self._closing:
-                    await self._append_between()
-        except StoreFullError as error:
-            log.error("%s; epochs are folded when there is room", error)
-            self._backlog = {**backlog, **self._backlog}
-        except StoreError as error:
-            self._fail(error)
-
-    async def _append_between(self) -> None:
-        """Write what has been done meanwhile, so that nobody waits for a fold."""
+    async def _write_epoch(self) -> None:
+        """Cut an epoch, give it to the store, and let go what has waited for it."""
         rows = self._cut()
         number = self.gate.cut()
         blob = _blob.encode(rows)
         while True:
             try:
-                await self._host.loop.run_in_executor(self._thread, self._store.append, number, blob)
+                await self.run(self._store.append, number, blob)
                 break
             except StoreFullError as error:
+                if self._closing:
+                    raise
                 log.error("%s; what is done now is acknowledged when there is room", error)
                 await asyncio.sleep(FULL_RETRY_S)
         self._kept(number, rows)
+
+    async def _fold(self) -> None:
+        """Fold the newest rows into tables, in their order, and forget the epochs that they are from.
+
+        Rows are whole values, so that it does no harm when a table is ahead of epochs which are read after it. All of
+        it is done some rows at a time, so that neither the event loop nor an epoch waits for long.
+        """
+        backlog, self._backlog = self._backlog, {}
+        upto = self.gate.durable
+        unordered = iter(backlog.items())
+        runs: list[list[Any]] = []
+        while run := await self.run(_in_order, unordered):
+            runs.append(run)
+            await self._write_between()
+        ahead = heapq.merge(*runs, key=_key_of)
+        left = len(backlog)
+        while left:
+            left = max(left - FOLD_ROWS_AT_ONCE, 0)
+            try:
+                await self.run(self._store.fold, 0 if left else upto, _some_rows(ahead))
+            except StoreFullError as error:
+                log.error("%s; epochs are folded when there is room", error)
+                self._backlog = {**backlog, **self._backlog}
+                return
+            await self._write_between()
+
+    async def _write_between(self) -> None:
+        """Write what has been done meanwhile: nobody waits for a fold."""
+        if self.gate.dirty and self._may_write:
+            await self._write_epoch()
 
     def _kept(self, number: int, rows: list[Row]) -> None:
         """Let go what has waited for an epoch: the store has it."""
@@ -374,7 +370,7 @@ class Journal:
             return
         for table, key, value in rows:
             self._backlog[table, key] = value
-        self._leaving.extend(self.gate.kept(number))
+        self._leaving.extend(what for what, _ in self.gate.kept(number))
         if not self._letting_go:
             self._let_go()
 
@@ -394,32 +390,22 @@ class Journal:
         """Give up: nothing is acknowledged any more, and the host ends."""
         log.critical("host %s cannot keep what it does any more: %s", self._host.name, error)
         self.failed = error
-        self._under_way = False
         self._lose(error)
-        if self._settling is not None and not self._settling.done():
-            self._settling.set_result(None)
         self._host.store_failed(error)
 
     def _lose(self, error: ActorflowError) -> None:
-        """Tell those who wait for what will never be durable that its outcome is unknown."""
+        """Tell those who wait for what will never be durable."""
         while self._leaving:
             self._leaving.popleft()()  # these are durable
-        for what in self.gate.drop():
-            waiting = getattr(what, "__self__", None)
-            if isinstance(waiting, Request):
-                said = f"the outcome of request {waiting.id} is unknown, since the host could not keep it: {error}"
-                waiting.error = type(error)(said, stream=waiting.stream.name, host=self._host.name)
-                waiting.error.retryable = False
-                waiting.tell()
-            elif isinstance(waiting, _Settled):
-                waiting.fail(error)
+        for _, lost in self.gate.drop():
+            if lost is not None:
+                lost(error)
 
     # -- its life
 
     async def open(self) -> None:
         """Open the store. Raises: StoreError."""
-        loop = self._host.loop
-        self.opened = await loop.run_in_executor(self._thread, lambda: self._store.open(app=self._host.app.name))
+        self.opened = await self.run(lambda: self._store.open(app=self._host.app.name))
         self.gate = Gate(self.opened.epoch)
 
     async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -436,33 +422,28 @@ class Journal:
         self._closing = self._frozen = True
         self._stop_timers()
         try:
-            while self.failed is None and self._under_way:
-                self._settling = self._host.loop.create_future()
-                await self._settling
-            if self.failed is None and self._backlog:
+            if self._writing is not None:
+                await asyncio.wait({self._writing})
+            if self.failed is None and self._backlog and not self._abandoned:
                 await self._fold()
+        except StoreError as error:
+            log.error("host %s leaves its last epochs as they are: %s", self._host.name, error)
         finally:
-            await self._host.loop.run_in_executor(self._thread, self._store.close)
+            await self.run(self._store.close)
             self._thread.shutdown(wait=False)
 
 
-class _Settled:
-    """Somebody who waits until all that was done is durable."""
+def _in_order(rows: Iterator[tuple[tuple[str, bytes], bytes | None]]) -> list[Any]:
+    """Return the next rows, in order: a run, to be merged with others."""
+    return sorted(islice(rows, FOLD_ROWS_AT_ONCE), key=_key_of)
 
-    __slots__ = ("future",)
 
-    def __init__(self, future: asyncio.Future[None]) -> None:
-        self.future = future
+def _key_of(row: tuple[tuple[str, bytes], bytes | None]) -> tuple[str, bytes]:
+    return row[0]
 
-    def end(self) -> None:
-        """It is."""
-        if not self.future.done():
-            self.future.set_result(None)
 
-    def fail(self, error: ActorflowError) -> None:
-        """It never will be."""
-        if not self.future.done():
-            self.future.set_exception(error)
+def _some_rows(ahead: Iterator[tuple[tuple[str, bytes], bytes | None]]) -> Iterator[Row]:
+    return ((table, key, value) for (table, key), value in islice(ahead, FOLD_ROWS_AT_ONCE))
 
 
 def packed_entry(entries: Entries, key: Any) -> bytes | None:

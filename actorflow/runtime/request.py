@@ -429,9 +429,16 @@ class Request(msgspec.Struct, eq=False):
         journal = self.host.journal
         if journal is not None and self.parent is None and self.stream.gated:
             self.held = True
-            journal.hold(self.tell)
+            journal.hold(self.tell, self._lost)
         else:
             self.tell()
+
+    def _lost(self, error: ActorflowError) -> None:
+        """Tell whoever waits that the outcome is unknown: it will never be durable."""
+        said = f"the outcome of request {self.id} is unknown, since the host could not keep it: {error}"
+        self.error = type(error)(said, stream=self.stream.name, host=self.host.name)
+        self.error.retryable = False
+        self.tell()
 
     def tell(self) -> None:
         """Tell whoever waits how this has ended."""
