@@ -85,7 +85,9 @@ class Ask:
             self._end()
 
     def needs(self, look: Look) -> list[list[Any]]:
-        """Return whom the asker waits for: who works on it, or those before it in the mailbox."""
+        """Return whom the asker waits for: who works on it, or those before it in the mailbox; nobody once answered."""
+        if self.answered:
+            return []
         return [[self.activation]] if self.activation is not None else look.queued_at(self.replica, self)
 
     def forget(self) -> None:

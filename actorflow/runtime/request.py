@@ -306,8 +306,11 @@ class Request(msgspec.Struct, eq=False):
             await waiting
 
     def needs(self, look: Look) -> list[list[Any]]:
-        """Return what whoever awaits this request waits for: each piece of its work that is suspended or queued."""
-        return look.pieces_of(self)
+        """Return what whoever awaits this request waits for: each piece of its work that is suspended or queued.
+
+        One that has ended is waited for by nobody any more, though what it consists of may still unwind.
+        """
+        return [] if self.state else look.pieces_of(self)
 
     def has_committed(self) -> bool:
         """Return whether an activation of this request, or of one below it that is still open, has committed."""
