@@ -231,6 +231,24 @@ class Topology:
         """Return the edges that lead forward to a step."""
         return [edge for edge in self.edges if edge.target == number and not edge.back]
 
+    def key_before(self, number: int) -> KeyBy | None:
+        """Return the `key_by` of a step's items: every way to the step leads through one like it, and filters.
+
+        None where there is no such one: a key is lost on the way, or the ways differ in how they make it.
+        """
+        found: list[KeyBy] = []
+        todo = [edge.source for edge in self.inputs_of(number)]
+        while todo:
+            source = self.steps[todo.pop()]
+            if isinstance(source, KeyBy):
+                found.append(source)
+            elif isinstance(source, Function) and source.shape == "filter":
+                todo += [edge.source for edge in self.inputs_of(source.number)]
+            else:
+                return None
+        same = {(each.space, each.field or each.key) for each in found}
+        return found[0] if len(same) == 1 else None
+
     def entries(self) -> list[Step]:
         """Return the steps at which items come in."""
         return [step for step in self.steps if isinstance(step, (Entry, Source))]

@@ -486,17 +486,10 @@ class Wiring:
 
     def _key_of(self, step: Step) -> Callable[[Any], Any] | None:
         """Return the key function of a keyed step; None when it has no key, or when the item is the key."""
-        before = self.topology.inputs_of(step.number)
-        while len(before) == 1:
-            source = self.topology.steps[before[0].source]
-            if isinstance(source, KeyBy):
-                if source.key is None and isinstance(step, Then):
-                    return _itself
-                return source.key
-            if not (isinstance(source, Function) and source.shape == "filter"):
-                return None
-            before = self.topology.inputs_of(source.number)
-        return None
+        keyed = self.topology.key_before(step.number)
+        if keyed is None:
+            return None
+        return _itself if keyed.key is None and isinstance(step, Then) else keyed.key
 
 
 _OUTPUTS = ("", ERRORS, FEEDBACK, AGAIN, END)

@@ -915,3 +915,23 @@ def test_check_as_json_is_the_matrix_with_every_fault(command: Callable[..., Any
     assert result.exit_code == code
     assert found.keys() == {"app", "cells", "uses", "streams", "faults", "notes"}
     assert len(found["faults"]) == code
+
+
+async def test_an_owner_of_several_edges_with_one_key_has_it_in_hand() -> None:
+    app = App("shop")
+    stock_cell = app.table("stock", key="sku")
+
+    class Owner(Operator):
+        stock = stock_cell.owned()
+
+        def process(self, item: dict[str, Any]) -> None:
+            self.stock[item["sku"]] = self.stock.get(item["sku"], 0) + 1
+
+    entry = app.stream("reserve", dict, replies="none")
+    owner = entry.key_by("sku").then(Owner)
+    entry.map(dict).key_by("sku").into(owner)
+
+    async with app.local() as client:
+        await client.request("reserve", {"sku": "tea"})
+
+        assert await client.cell("stock", "tea") == 2
