@@ -287,7 +287,13 @@ class RemoteConnection:
             self._outbox.put([wire.HELLO, wire.VERSION, self._codec])
             self._reader = loop.create_task(self._read(socket), name="client reader")
             self._writer = loop.create_task(_write_all(socket, writing), name="client writer")
-            await self._greeted
+            try:
+                await asyncio.wait_for(self._greeted, CONNECT_TIMEOUT_S)
+            except TimeoutError:
+                await socket.close()
+                raise ConnectionLostError(
+                    f"what answers at {self._url} says nothing a host would say; is it one?", retryable=True
+                ) from None
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         why = "the host closed the connection"

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from actorflow.envelope import Context
 from actorflow.plan.operator import Operator
+from actorflow.runtime.access import NO_KEY
 from actorflow.runtime.activation import Activation, Again, Ask
 from actorflow.runtime.replica import FAILURES, IDLE, Queue, Replica, moved
 from actorflow.runtime.request import MIXED, Request
-from actorflow.runtime.worker import NO_KEY, Worker
+from actorflow.runtime.worker import Worker
 
 if TYPE_CHECKING:
     from actorflow.runtime.host import Host

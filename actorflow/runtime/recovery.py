@@ -13,6 +13,7 @@ from actorflow.envelope import Context, Frame
 from actorflow.errors import ActorflowError, HostLostError, StoreDamagedError, StoreVersionError
 from actorflow.plan.cells import Cell
 from actorflow.plan.operator import Outcome
+from actorflow.runtime.access import NO_KEY
 from actorflow.runtime.activation import Again, Answer
 from actorflow.runtime.asynchronous import AsyncReplica
 from actorflow.runtime.cells import Entries
@@ -21,7 +22,6 @@ from actorflow.runtime.records import VERSION, restored
 from actorflow.runtime.request import UNSET, Request
 from actorflow.runtime.return_path import ReturnStep
 from actorflow.runtime.steps import Calling, Folding, Gathered
-from actorflow.runtime.worker import NO_KEY
 
 if TYPE_CHECKING:
     from actorflow.runtime.host import Host

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from actorflow.envelope import Context
 from actorflow.errors import ItemBudgetError, TooManyRepliesError
 from actorflow.plan.operator import ItemError, Operator
+from actorflow.runtime.access import NO_KEY
 from actorflow.runtime.activation import Activation, Again, Ask
 from actorflow.runtime.cells import ordered
 from actorflow.runtime.replica import without_newest
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from actorflow.runtime.asynchronous import AsyncReplica
     from actorflow.runtime.replica import Replica
 
-NO_KEY: Any = object()
 _SUSPENDED = object()
 
 
@@ -336,27 +336,27 @@ class Worker:
             elif ask is not None:
                 ask.forget()
             replica.finished(request, count)
-        elif (
-            ask is None
-            and result is not None
-            and not activation.out
-            and not activation.back
-            and not activation.skip
-            and not activation.skip_back
-            and result.__class__ is not types.CoroutineType
-            and request.stream is replica.stream
-        ):
-            # one item comes of one: most activations
-            if activation.effects:
-                self._commit_effects()
-            if not request.committed:
-                request.committed = True
-            if not request.state:
-                replica.node.hand_on(request, activation.onward, [result])
-            replica.finished(request, count)
         else:
             try:
-                self._commit(result, ask, count)
+                if (
+                    ask is None
+                    and result is not None
+                    and not activation.out
+                    and not activation.back
+                    and not activation.skip
+                    and not activation.skip_back
+                    and result.__class__ is not types.CoroutineType
+                    and request.stream is replica.stream
+                ):
+                    # one item comes of one: most activations
+                    if activation.effects:
+                        activation.commit()
+                    if not request.committed:
+                        request.committed = True
+                    if not request.state:
+                        replica.node.hand_on(request, activation.onward, [result])
+                else:
+                    self._commit(result, ask, count)
             except Exception as fault:  # of ours: the request must not hang on it
                 activation.abort()
                 replica.failed(request, context, activation.item, fault)
@@ -372,14 +372,6 @@ class Worker:
             activation.children = []
         activation.reruns = activation.skip = activation.handed = activation.fed = activation.skip_back = 0
         replica.worker_free(self)
-
-    def _commit_effects(self) -> None:
-        activation = self.activation
-        try:
-            activation.commit()
-        except Exception as fault:  # of ours: the request must not hang on it
-            activation.abort()
-            self.replica.failed(activation.request, activation.context, activation.item, fault)
 
     def _commit(self, result: Any, ask: Ask | None, count: int) -> None:
         """Let all that the activation did take effect."""

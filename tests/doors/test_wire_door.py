@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import aiohttp
 import msgpack
 import pytest
+from aiohttp import web
 
 from actorflow import (
     ActivationError,
@@ -17,6 +18,7 @@ from actorflow import (
     ConnectionLostError,
     Operator,
     RequestCancelledError,
+    remote,
     wire,
 )
 from actorflow.gateway import Gateway, serving
@@ -160,3 +162,27 @@ async def test_an_input_that_raises_is_told_at_once() -> None:
         async with asyncio.timeout(5.0):
             with pytest.raises(KeyError):
                 assert [x async for x in client.stream("echo", items=items())]
+
+
+async def test_what_answers_and_never_says_what_a_host_would_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for _ in socket:
+            pass
+        return socket
+
+    monkeypatch.setattr(remote, "CONNECT_TIMEOUT_S", 0.05)
+    app = web.Application()
+    app.add_routes([web.get("/wire", silent)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+
+    async with Client(f"http://{host}:{port}") as client:
+        with pytest.raises(ConnectionLostError, match="is it one") as raised:
+            await asyncio.wait_for(client.request("sum", 1), 5)
+
+    assert raised.value.retryable
+    await runner.cleanup()

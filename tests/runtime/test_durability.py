@@ -1666,3 +1666,85 @@ def test_a_generator_that_writes_holds_no_more_items_than_its_limit(slow: bool) 
     assert error["type"] == ItemBudgetError.__name__
     assert "yields more than 10 items in one activation" in error["message"]
     assert "raise Limits(items_ahead=…)" in error["message"]
+
+
+# -- a store that fails, a start that fails
+
+
+class Failing(MemoryStore):
+    """A store that keeps nothing more once it fails."""
+
+    fails = False
+
+    def append(self, number: int, blob: bytes) -> None:
+        if self.fails:
+            raise StoreError("the disk is gone")
+        super().append(number, blob)
+
+
+def test_whoever_waits_when_the_store_fails_is_told_also_when_a_request_ends_later() -> None:
+    app = App("rows")
+    rows_cell = app.table("rows", key="row", value=int)
+
+    class Put(Operator):
+        rows = rows_cell.owned()
+        concurrency = 2
+
+        async def process(self, item: str) -> str:
+            self.rows[item] = 1
+            await asyncio.sleep(10.0 if item == "slow" else 0.0)
+            return item
+
+    app.stream("put", str, str).key_by(space="row").then(Put)
+
+    async def main() -> list[Any]:
+        store = Failing()
+        host = Host(app, inline=False, watch=False, store=store)
+        await host.start()
+        client = Client(LocalConnection(host))
+        slow = asyncio.ensure_future(client.request("put", "slow", timeout_s=60.0))
+        await asyncio.sleep(1.0)
+        store.fails = True
+        quick = asyncio.ensure_future(client.request("put", "quick", timeout_s=60.0))
+        told = await asyncio.gather(quick, slow, return_exceptions=True)
+        await host.stop()
+        return told
+
+    told = simulate(main, time_max_s=50.0)
+
+    assert [type(error) for error in told] == [StoreError, StoreError]
+    assert all("the outcome of request" in str(error) and "the disk is gone" in str(error) for error in told)
+
+
+def test_a_migration_that_fails_changes_nothing_of_other_cells_either() -> None:
+    def two(version: int = 1, first: Any = None, second: Any = None) -> App:
+        app = App("two")
+        one_cell = app.table("one", key="row", version=version, migrate=first)
+        other_cell = app.table("other", key="row", version=version, migrate=second)
+
+        class Put(Operator):
+            one, other = one_cell.owned(), other_cell.owned()
+
+            def process(self, row: str) -> None:
+                self.one[row] = self.other[row] = 1
+
+        app.stream("put", str, replies="none").key_by(space="row").then(Put)
+        return app
+
+    def ten_more(version: int, key: Any, value: int) -> int:
+        return value + 10
+
+    def cannot(version: int, key: Any, value: int) -> int:
+        raise ValueError("cannot")
+
+    async def main() -> list[Any]:
+        store = MemoryStore()
+        async with two().local(inline=False, watch=False, store=store) as client:
+            await client.request("put", "a")
+        with pytest.raises(StoreVersionError, match="nothing was changed"):
+            async with two(2, ten_more, cannot).local(inline=False, watch=False, store=store):
+                pass
+        async with two(2, ten_more, ten_more).local(inline=False, watch=False, store=store) as client:
+            return [await client.cell("one", "a"), await client.cell("other", "a")]
+
+    assert simulate(main) == [11, 11]
