@@ -23,7 +23,7 @@ from actorflow import codec
 from actorflow.core.epoch import Gate, pause_after
 from actorflow.core.merges import ABSENT
 from actorflow.errors import ActorflowError, HostStoppingError, StoreError, StoreFullError
-from actorflow.runtime.records import record_of
+from actorflow.runtime.records import Parts, record_of
 from actorflow.runtime.request import Request
 from actorflow.stores.store import Opened, Row, Store
 
@@ -245,8 +245,9 @@ class Journal:
                     rows[table, codec.encode(key)] = packed_entry(entries, key)
                 entries.changed.clear()
         began_s = host.clock()
+        parts = Parts(host)
         for request in self.touched:
-            record = record_of(host, request, self.inputs[request], written=True)
+            record = record_of(host, parts, request, self.inputs[request], written=True)
             if self._known.get(request) != record:
                 self._known[request] = record
                 rows[REQUESTS, codec.encode(request.id)] = record
@@ -258,7 +259,9 @@ class Journal:
         self._grown_up()
         for request in self._at_once:
             self._known[request] = b""
-            rows[REQUESTS, codec.encode(request.id)] = record_of(host, request, self.inputs[request], written=False)
+            rows[REQUESTS, codec.encode(request.id)] = record_of(
+                host, parts, request, self.inputs[request], written=False
+            )
         self._at_once.clear()
         return [(table, key, value) for (table, key), value in rows.items()]
 

@@ -10,7 +10,8 @@ under way, items still coming in); a request that has written and has any of the
 from __future__ import annotations
 
 import collections
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from actorflow import codec
 from actorflow.envelope import Context, Frame
@@ -25,6 +26,10 @@ from actorflow.runtime.worker import Worker
 
 if TYPE_CHECKING:
     from actorflow.runtime.host import Host
+    from actorflow.runtime.replica import Replica
+    from actorflow.runtime.wiring import OperatorNode, Wiring
+
+    _Part: TypeAlias = tuple[OperatorNode, Replica, Again | tuple[Context | None, list[Any], Iterator[Any] | None]]
 
 VERSION = 1
 
@@ -33,7 +38,37 @@ class MemoryOnlyError(Exception):
     """A part of a request cannot be written down: it says which."""
 
 
-def record_of(host: Host, request: Request, items: list[Any], *, written: bool) -> bytes:
+class Parts:
+    """Where the parts of requests are, as a host stands between two turns: one pass over its mailboxes finds all."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._waiting: dict[Wiring, dict[Request, list[_Part]]] = {}
+        self._passing: dict[Request, list[ReturnStep]] | None = None
+
+    def waiting(self, request: Request) -> list[_Part]:
+        """Return what waits in mailboxes for a request: its items, and its activations that are to be run again."""
+        found = self._waiting.get(request.stream)
+        if found is None:
+            found = self._waiting[request.stream] = collections.defaultdict(list)
+            for node in request.stream.operators():
+                for replica in node.replicas:
+                    for owner, context, items, generator in replica.waiting():
+                        found[owner].append((node, replica, (context, items, generator)))
+                    for again in replica.rerunning():
+                        found[again.request].append((node, replica, again))
+        return found.get(request, [])
+
+    def passing(self, request: Request) -> list[ReturnStep]:
+        """Return the replies of a request that are between two operators on their way back."""
+        if self._passing is None:
+            self._passing = collections.defaultdict(list)
+            for step in self._host.passing():
+                self._passing[step.request].append(step)
+        return self._passing.get(request, [])
+
+
+def record_of(host: Host, parts: Parts, request: Request, items: list[Any], *, written: bool) -> bytes:
     """Return the record of a request that is not finished."""
     details = request.more()
     record: dict[str, Any] = {
@@ -48,7 +83,9 @@ def record_of(host: Host, request: Request, items: list[Any], *, written: bool) 
     }
     if written:
         try:
-            return codec.encode({**record, "shape": request.stream.shape, "tree": _Tree(host, request).written()})
+            return codec.encode(
+                {**record, "shape": request.stream.shape, "tree": _Tree(host, parts, request).written()}
+            )
         except MemoryOnlyError as error:
             record["lost"] = str(error)
         except CodecError as error:
@@ -62,8 +99,9 @@ def record_of(host: Host, request: Request, items: list[Any], *, written: bool) 
 class _Tree:
     """Writes a request down with all that are open below it. Frames are numbered, since folds compare them."""
 
-    def __init__(self, host: Host, root: Request) -> None:
+    def __init__(self, host: Host, parts: Parts, root: Request) -> None:
         self._host = host
+        self._parts = parts
         self._requests: list[Request] = [root]
         self._frames: dict[Frame, int] = {}
         self._frame_rows: list[list[Any]] = []
@@ -83,20 +121,17 @@ class _Tree:
         self._refuse_memory(request)
         work: list[Any] = []
         found = 0
-        for node in request.stream.operators():
-            for replica in node.replicas:
-                for owner, context, items, generator in replica.waiting():
-                    if owner is not request:
-                        continue
-                    if generator is not None:
-                        raise MemoryOnlyError(f"a generator of {node.name} is under way")
-                    work.append(["items", node.number, replica.index, self._context(context), list(items)])
-                    found += len(items)
-                for again in replica.rerunning():
-                    if again.request is request:
-                        self._acts[again] = len(work)
-                        work.append(self._activation_row(node.number, replica.index, again))
-                        found += len(again.item) if node.batches else 1
+        for node, replica, part in self._parts.waiting(request):
+            if isinstance(part, Again):
+                self._acts[part] = len(work)
+                work.append(self._activation_row(node.number, replica.index, part))
+                found += len(part.item) if node.batches else 1
+                continue
+            context, items, generator = part
+            if generator is not None:
+                raise MemoryOnlyError(f"a generator of {node.name} is under way")
+            work.append(["items", node.number, replica.index, self._context(context), list(items)])
+            found += len(items)
         for activation in details.activations:
             if isinstance(activation.worker, Worker):
                 if activation.parent is None:
@@ -109,8 +144,8 @@ class _Tree:
                 found += 1
             else:
                 raise MemoryOnlyError("a hook of an operator is under way")
-        for step in self._host.passing():
-            if step.request is request and not step.told:
+        for step in self._parts.passing(request):
+            if not step.told:
                 work.append(self._return_row(step))
                 found += 1
         for timer in details.timers:
