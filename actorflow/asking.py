@@ -7,7 +7,7 @@ from typing import Any
 
 from actorflow.errors import UnknownStreamError, summary
 from actorflow.runtime.host import Host
-from actorflow.runtime.reading import LIMIT, list_cells, list_locks, parse_key, read_cell, read_range
+from actorflow.runtime.reading import LIMIT, hashable, list_cells, list_locks, parse_key, read_cell, read_range
 from actorflow.runtime.request import UNSET
 
 
@@ -32,11 +32,7 @@ def _cancel(host: Host, request_id: str) -> bool:
 
 
 def _unset(value: Any) -> Any:
-    return UNSET if value is None else _hashable(value)
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(map(_hashable, value)) if isinstance(value, list) else value
+    return UNSET if value is None else hashable(value)
 
 
 def _cell(host: Host, argument: list[Any]) -> Any:

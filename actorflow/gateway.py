@@ -181,7 +181,7 @@ class Gateway:
         if (key := request.headers.get("Idempotency-Key")) is not None:
             begun = host.begin_once(wiring, item, key, timeout_s)
             if isinstance(begun, Answer):
-                await self._settled()
+                await self._host.settled()
                 return _json(begun.result())
             return _json(await host.answer(begun), request_id=begun.id)
         if wiring.replies == "many" and "application/x-ndjson" in request.headers.get("Accept", ""):
@@ -239,12 +239,8 @@ class Gateway:
     async def _told(self, value: Any) -> web.Response:
         """Answer with what is committed, when it is durable, too."""
         response = _json(value)
-        await self._settled()
+        await self._host.settled()
         return response
-
-    async def _settled(self) -> None:
-        if self._host.journal is not None:
-            await self._host.journal.settled()
 
     async def _dead_letters(self, request: web.Request) -> web.Response:
         return _json([letter.to_wire() for letter in self._host.dead_letters.list()])

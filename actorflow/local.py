@@ -121,15 +121,13 @@ class LocalConnection:
                 request.more().sent = True
             host.enter(request, [item])
             request_id = request.id
-        if host.journal is not None:
-            await host.journal.settled()
+        await host.settled()
         return request_id
 
     async def ask(self, verb: str, argument: Any) -> Any:
         """Ask the host about itself."""
         answer = told(self._host, verb, argument)
-        if self._host.journal is not None:
-            await self._host.journal.settled()
+        await self._host.settled()
         return answer
 
     async def close(self) -> None:
@@ -137,8 +135,7 @@ class LocalConnection:
 
 
 async def _given_before(host: Host, answer: Answer) -> Any:
-    if host.journal is not None:
-        await host.journal.settled()
+    await host.settled()
     return answer.result()
 
 

@@ -72,7 +72,7 @@ def faults_of(app: AppPlan) -> Iterator[str]:
             if isinstance(step, CallStream) and not is_count(step.concurrency):
                 yield f"{place}: concurrency={step.concurrency}, but at least one call must be open at a time"
             if isinstance(step, Then):
-                yield from _operator(place, step, keyed=_is_keyed(topology, step))
+                yield from _operator(place, step, keyed=bool(topology.keys_before(step.number)))
             if isinstance(step, Function) and step.shape != "map" and inspect.iscoroutinefunction(step.call):
                 yield f"{place}: a {step.shape} takes a plain function; make it an Operator with an async process"
             if isinstance(step, Gather):
@@ -199,14 +199,6 @@ def _numbers(place: str, step: Then, kind: type[Operator], *, keyed: bool) -> It
         yield f"{place}: mailbox_envelopes={step.mailbox_envelopes!r}, but a mailbox holds at least one envelope"
     if keyed and is_count(step.replicas, 2):
         yield f"{place}: replicas={step.replicas}, but a keyed operator runs once per host; use concurrency= instead"
-
-
-def _is_keyed(topology: Topology, step: Step) -> bool:
-    by_number = {each.number: each for each in topology.steps}
-    sources = [by_number[edge.source] for edge in topology.inputs_of(step.number)]
-    while len(sources) == 1 and isinstance(sources[0], Function) and sources[0].shape == "filter":
-        sources = [by_number[edge.source] for edge in topology.inputs_of(sources[0].number)]
-    return bool(sources) and all(isinstance(source, KeyBy) for source in sources)
 
 
 def _is_used(topology: Topology, key: KeyBy) -> bool:

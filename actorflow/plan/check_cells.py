@@ -304,7 +304,7 @@ _WRITING = frozenset({"write", "set", "add", "put", "discard", "append", "pop", 
 
 def _written_though_read(place: str, operator: type[Operator]) -> Iterator[str]:
     accesses = accesses_of(operator)
-    for deed in deeds_of(operator):
+    for deed in deeds_of(operator) if accesses else ():
         access = accesses.get(deed.name)
         if access is not None and access.read_only and deed.verb in _WRITING:
             cell = access.cell

@@ -231,11 +231,8 @@ class Topology:
         """Return the edges that lead forward to a step."""
         return [edge for edge in self.edges if edge.target == number and not edge.back]
 
-    def key_before(self, number: int) -> KeyBy | None:
-        """Return the `key_by` of a step's items: every way to the step leads through one like it, and filters.
-
-        None where there is no such one: a key is lost on the way, or the ways differ in how they make it.
-        """
+    def keys_before(self, number: int) -> list[KeyBy]:
+        """Return the `key_by`s whose keys a step's items have, with only filters between; none if a way has no key."""
         found: list[KeyBy] = []
         todo = [edge.source for edge in self.inputs_of(number)]
         while todo:
@@ -245,7 +242,12 @@ class Topology:
             elif isinstance(source, Function) and source.shape == "filter":
                 todo += [edge.source for edge in self.inputs_of(source.number)]
             else:
-                return None
+                return []
+        return found
+
+    def key_before(self, number: int) -> KeyBy | None:
+        """Return the `key_by` of a step's items; None where there is none, or where its edges make keys differently."""
+        found = self.keys_before(number)
         same = {(each.space, each.field or each.key) for each in found}
         return found[0] if len(same) == 1 else None
 

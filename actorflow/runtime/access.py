@@ -339,16 +339,9 @@ class LockedRows(_OverlayRows):
 
     async def lock(self, *keys: Any, shared: bool = False) -> _OverlayRows:
         """Wait until no other activation works on these keys, and keep them until this activation ends."""
-        activation, entries = self._activation, self._entries
-        if activation.worker is None:
+        if self._activation.worker is None:
             self._check_can_wait("lock")
-        locks = entries.locks
-        if locks not in activation.locked:
-            activation.locked.append(locks)
-        shared = shared or self._read_only
-        for key in keys if len(keys) < 2 else ordered(keys):
-            if not locks.ask(activation, key, shared=shared):
-                await activation.wait_for_lock(entries, key)
+        await self._activation.lock(self._entries, keys, shared=shared or self._read_only)
         return self
 
     async def transact(self, keys: Iterable[Any], function: Callable[[Any], Any]) -> Any:

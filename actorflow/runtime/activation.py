@@ -394,6 +394,11 @@ class Activation:
             handle = self.handles[access] = handle_of(self, access)
         return handle
 
+    def wrote(self) -> None:
+        """Note that something of this activation has taken effect: from now on its request cannot begin again."""
+        if self.host.journal is not None:
+            self.host.journal.mark_written(self.request)
+
     def pending(self, entries: Entries) -> Pending:
         """Return what this activation is going to write into a cell, to be added to."""
         if not self.overlay:
@@ -920,20 +925,17 @@ def _reply(activation: Activation, argument: tuple[Context | None, Any]) -> None
 def _send(activation: Activation, argument: tuple[Any, Any]) -> None:
     wiring, item = argument
     activation.host.send(wiring, item)
-    if activation.host.journal is not None:
-        activation.host.journal.mark_written(activation.request)
+    activation.wrote()
 
 
 def _send_later(activation: Activation, argument: tuple[str, str, Any, float]) -> None:
     activation.host.delays.add(*argument)
-    if activation.host.journal is not None:
-        activation.host.journal.mark_written(activation.request)
+    activation.wrote()
 
 
 def _cancel_send(activation: Activation, ticket: str) -> None:
     activation.host.delays.cancel(ticket)
-    if activation.host.journal is not None:
-        activation.host.journal.mark_written(activation.request)
+    activation.wrote()
 
 
 def _vote(activation: Activation, argument: tuple[Any, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from actorflow import codec
 from actorflow.core.merges import ABSENT
 from actorflow.errors import ActorflowError, CodecError, InvalidItemError, TooManyRequestsError, from_wire
+from actorflow.runtime.journal import ANSWERS
 
 if TYPE_CHECKING:
     from actorflow.runtime.host import Host
@@ -103,8 +104,6 @@ class Answers:
         self._kept[key] = answer
         journal = self._host.journal
         if journal is not None:
-            from actorflow.runtime.journal import ANSWERS
-
             try:
                 journal.put(ANSWERS, key, _kept(answer))
             except CodecError as fault:  # it can be given to nobody: not now, and not later
@@ -118,8 +117,6 @@ class Answers:
         journal = self._host.journal
         for key in keys:
             if self._kept.pop(key, None) is not None and journal is not None:
-                from actorflow.runtime.journal import ANSWERS
-
                 journal.put(ANSWERS, key, ABSENT)
 
     def restore(self, key: str, kept: list[Any]) -> None:

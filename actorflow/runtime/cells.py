@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 Owner: typing.TypeAlias = Any
 """Who locks a key: an activation, or an item that waits for its key."""
+
+SWEEP_MAX = 1000
+"""How many entries one sweep removes at most."""
 
 _SCALARS = frozenset({int, float, bool, type(None), bytes})
 
@@ -187,18 +191,17 @@ class Entries:
                 self.expires[key] = self.host.now_s() + self.cell.ttl_s
                 self.host.sweep_cells()
 
-    def sweep(self, now_s: float) -> float | None:
-        """Remove what has outlived its time; return when to look again, or None when nothing more can expire."""
+    def sweep(self, now_s: float) -> None:
+        """Remove what has outlived its time, at most `SWEEP_MAX` entries: others want their turn, too."""
         assert self.expires is not None
-        for key, expires_s in list(self.expires.items()):
+        for key, expires_s in list(islice(self.expires.items(), SWEEP_MAX)):
             if expires_s > now_s:
-                return expires_s
+                return
             del self.expires[key]
             self.put(key, ABSENT)
             if self.changed is not None:
                 self.changed[key] = None
                 self.host.dirty()
-        return None
 
 
 _NOTHING: dict[Any, None] = {}
@@ -264,9 +267,7 @@ def commit_overlay(activation: Activation, argument: None) -> None:
             if entries.tracked:
                 entries.note(key)
     activation.overlay.clear()
-    journal = activation.host.journal
-    if journal is not None:
-        journal.mark_written(activation.request)
+    activation.wrote()
 
 
 def undo_in_place(activation: Activation) -> None:

@@ -12,6 +12,7 @@ from cronsim import CronSim
 from actorflow.core.merges import ABSENT
 from actorflow.errors import LimitError
 from actorflow.plan.schedules import Schedule
+from actorflow.runtime.journal import DELAYED, SCHEDULES
 
 if TYPE_CHECKING:
     from actorflow.runtime.host import Host
@@ -84,8 +85,6 @@ class Delays:
 
     def _keep(self, ticket: str, row: Any) -> None:
         if self._host.journal is not None:
-            from actorflow.runtime.journal import DELAYED
-
             self._host.journal.put(DELAYED, ticket, row)
 
     # -- schedules
@@ -127,8 +126,6 @@ class Delays:
 
     def _keep_schedule(self, name: str, due_s: float) -> None:
         if self._host.journal is not None:
-            from actorflow.runtime.journal import SCHEDULES
-
             self._host.journal.put(SCHEDULES, name, due_s)
 
     def stop(self) -> None:

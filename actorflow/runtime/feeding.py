@@ -77,13 +77,7 @@ class FeedingReplica(PlainReplica):
             if following is not request or len(items) != 1 or (context is not None and context.ask is not None):
                 return True
 
-    def take_now(self, request: Request, context: Context | None, item: Any) -> None:
-        if self.scheduled or self.paused or request.stream is not self.stream:
-            self.put(request, context, [item])
-            return
-        request.counts[self.region] += 1
-        self.host.working = self.host.activation
-        self.work(request, context, [item])
+    take_now = Replica.take_plain
 
     def work(self, request: Request, context: Context | None, items: list[Any]) -> None:
         if context is not None and context.ask is not None:

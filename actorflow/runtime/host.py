@@ -328,6 +328,11 @@ class Host:
         """Take note of a stamp that was given before this start."""
         self._stamped = max(self._stamped, time_ns)
 
+    async def settled(self) -> None:
+        """Wait until all that has taken effect is durable; with a store only. Raises: StoreError."""
+        if self.journal is not None:
+            await self.journal.settled()
+
     def dirty(self) -> None:
         """Note that something was committed that a store has to keep."""
         assert self.journal is not None

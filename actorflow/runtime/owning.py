@@ -72,13 +72,7 @@ class Owning(Replica):
     def run(self, host: Host) -> None:
         Replica._run_all(self, host)
 
-    def take_now(self, request: Request, context: Context | None, item: Any) -> None:
-        if self.scheduled or self.paused or request.stream is not self.stream:
-            self.put(request, context, [item])
-            return
-        request.counts[self.region] += 1
-        self.host.working = self.host.activation
-        self.work(request, context, [item])
+    take_now = Replica.take_plain
 
     def work(self, request: Request, context: Context | None, items: list[Any]) -> None:
         if self.claims and request in self.claims:

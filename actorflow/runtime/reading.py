@@ -118,15 +118,16 @@ def parse_key(host: Host, name: str, text: str) -> Any:
     except msgspec.DecodeError:
         plain = text
     if kind is Any:
-        return _hashable(plain)
+        return hashable(plain)
     try:
         return msgspec.convert(plain, kind)
     except (msgspec.ValidationError, TypeError) as error:
         raise InvalidItemError(f"{text!r} is no key of {name!r}: {error}") from None
 
 
-def _hashable(value: Any) -> Any:
-    return tuple(map(_hashable, value)) if isinstance(value, list) else value
+def hashable(value: Any) -> Any:
+    """Return a key as it was before it became JSON or msgpack: what is a list there was a tuple."""
+    return tuple(map(hashable, value)) if isinstance(value, list) else value
 
 
 def _entries(host: Host, name: str) -> Entries:

@@ -175,9 +175,9 @@ def _fill(entries: Entries, kept: dict[Any, Any]) -> None:
     if entries.expires is not None:
         entries.host.sweep_cells()
     if not entries.copies and entries.merge is None:
-        entries.copies = any(entries.copy(value) is not value for value in entries.data.values()) if _may_change(
-            entries.cell
-        ) else False  # fmt: skip
+        entries.copies = _may_change(entries.cell) and any(
+            entries.copy(value) is not value for value in entries.data.values()
+        )
         entries.special = entries.special or entries.copies
 
 

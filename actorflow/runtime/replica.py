@@ -410,6 +410,15 @@ class Replica:
         """Process an item on its sender's stack when nothing waits here; else it waits its turn."""
         self.put(request, context, [item])
 
+    def take_plain(self, request: Request, context: Context | None, item: Any) -> None:
+        """Take an item now (the `take_now` of replicas whose `work` never waits)."""
+        if self.scheduled or self.paused or request.stream is not self.stream:
+            self.put(request, context, [item])
+            return
+        request.counts[self.region] += 1
+        self.host.working = self.host.activation
+        self.work(request, context, [item])
+
     def failed(self, request: Request, context: Context | None, item: Any, cause: BaseException) -> None:
         """Do with a failed item what its operator declares."""
         if context is not None and context.ask is not None:

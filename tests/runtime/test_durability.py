@@ -36,6 +36,7 @@ from actorflow import (
 )
 from actorflow.cli import main
 from actorflow.local import LocalConnection
+from actorflow.runtime.cells import SWEEP_MAX
 from actorflow.runtime.host import Host
 from actorflow.stores import MemoryStore, Store, open_store
 from actorflow.testing import check_nothing_left, simulate
@@ -1417,6 +1418,17 @@ def test_a_row_vanishes_its_time_after_it_was_last_written(place: Open) -> None:
         return seen
 
     assert run(main) == [{"ann": 2, "bob": 1}, {}, 1]
+
+
+def test_more_rows_than_one_sweep_removes_vanish_all(place: Open) -> None:
+    async def main() -> Any:
+        async with hosted(bank(ttl_s=10.0), place()) as client:
+            await asyncio.gather(*(client.request("deposit", [f"n{i}", 1]) for i in range(SWEEP_MAX * 2 + 1)))
+            before = len((await client.request("look", None))[0])
+            await asyncio.sleep(11.0)
+            return before, (await client.request("look", None))[0]
+
+    assert run(main) == (SWEEP_MAX * 2 + 1, {})
 
 
 @pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
