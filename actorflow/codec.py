@@ -105,6 +105,11 @@ def encode(value: object) -> bytes:
     Raises: CodecError when the value, or something in it, cannot be encoded.
     """
     try:
+        if type(value) in _KEYS:
+            try:
+                return _encoder.encode(value)
+            except OverflowError:  # an integer that MessagePack does not know
+                pass
         return _encoder.encode(_tagged(value))
     except RecursionError:
         raise CodecError(f"a value nests too deeply or contains itself: {type(value).__name__}") from None
@@ -170,7 +175,7 @@ def copy_if_mutable(value: Any) -> Any:
     """Return a copy that the receiver may change, or the value itself where nobody can change it."""
     if type(value) in _IMMUTABLE:
         return value
-    if type(value) is tuple and all(type(part) in _IMMUTABLE for part in value):
+    if type(value) is tuple and _IMMUTABLE.issuperset(map(type, value)):
         return value
     try:
         return value if _is_immutable(value) else copy.deepcopy(value)

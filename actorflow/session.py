@@ -13,6 +13,7 @@ from aiohttp import web
 from actorflow import wire
 from actorflow.asking import told
 from actorflow.connection import PROGRESS_EVERY_S
+from actorflow.core.epoch import Leaving
 from actorflow.errors import (
     ActorflowError,
     CodecError,
@@ -253,7 +254,9 @@ class Session:
         if journal is None:
             self._outbox.put(frame)
         else:
-            journal.hold(lambda: self._put(frame), lambda error: self._put([wire.ERROR, frame[1], error.to_wire()]))
+            journal.hold(
+                Leaving(lambda: self._put(frame), lambda error: self._put([wire.ERROR, frame[1], error.to_wire()]))
+            )
 
     def _put(self, frame: list[Any]) -> None:
         """Send a frame that has waited, if anybody is still there; of a host that stops, the next one answers."""

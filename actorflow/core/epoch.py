@@ -13,8 +13,10 @@ Invariants
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from actorflow.errors import ActorflowError
 
 What = TypeVar("What")
 
@@ -31,20 +33,23 @@ class Gate(Generic[What]):
     anything was done since the last cut.
     """
 
-    __slots__ = ("_waiting", "dirty", "durable", "filling")
+    __slots__ = ("_filled", "_filling", "dirty", "durable", "filling")
 
     def __init__(self, durable: int = 0) -> None:
         self.durable = durable
         self.filling = durable + 1
         self.dirty = False
-        self._waiting: deque[tuple[int, What]] = deque()
+        self._filled: list[list[What]] = []  # by epoch that was cut and is not durable, the oldest first
+        self._filling: list[What] = []
 
     def hold(self, what: What) -> bool:
         """Let something wait for all that was done before; return False when it may leave at once."""
-        number = self.filling if self.dirty else self.filling - 1
-        if number <= self.durable:
+        if self.dirty:
+            self._filling.append(what)
+        elif self._filled:
+            self._filled[-1].append(what)
+        else:
             return False
-        self._waiting.append((number, what))
         return True
 
     def cut(self) -> int:
@@ -52,6 +57,8 @@ class Gate(Generic[What]):
         number = self.filling
         self.filling += 1
         self.dirty = False
+        self._filled.append(self._filling)
+        self._filling = []
         return number
 
     def kept(self, number: int) -> list[What]:
@@ -64,23 +71,46 @@ class Gate(Generic[What]):
                 f"epoch {number} is durable, after {self.durable} and while {self.filling} is being filled"
             )
         self.durable = number
-        leaving: list[What] = []
-        while self._waiting and self._waiting[0][0] <= number:
-            leaving.append(self._waiting.popleft()[1])
-        return leaving
+        return self._filled.pop(0)
 
     def drop(self) -> list[What]:
         """Return what waits, which will never leave: no epoch will be durable any more."""
-        dropped = [what for _, what in self._waiting]
-        self._waiting.clear()
+        dropped = [what for waiting in self._filled for what in waiting] + self._filling
+        for waiting in self._filled:
+            waiting.clear()
+        self._filling = []
         return dropped
 
     @property
     def waiting(self) -> int:
         """Return how much waits."""
-        return len(self._waiting)
+        return sum(map(len, self._filled)) + len(self._filling)
+
+
+class Waiting(Protocol):
+    """What waits for an epoch to be durable."""
+
+    def tell(self) -> None:
+        """Go on: it is."""
+
+    def lost(self, error: ActorflowError) -> None:
+        """Give up: it never will be."""
+
+
+class Leaving:
+    """A function that waits for an epoch to be durable, and what is called when it never will be."""
+
+    __slots__ = ("lost", "tell")
+
+    def __init__(self, tell: Callable[[], None], lost: Callable[[ActorflowError], None] | None = None) -> None:
+        self.tell = tell
+        self.lost = lost if lost is not None else _nobody_to_tell
 
 
 def pause_after(cut_s: float) -> float:
     """Return how many seconds to wait after a cut that took so long before the next one."""
     return 0.0 if cut_s <= CUT_COST_S else cut_s * CUT_SHARE
+
+
+def _nobody_to_tell(error: ActorflowError) -> None:
+    """Leave it: nobody waits to hear that it never was durable."""

@@ -13,18 +13,18 @@ import heapq
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from actorflow import codec
-from actorflow.core.epoch import Gate, pause_after
+from actorflow.core.epoch import Gate, Leaving, Waiting, pause_after
 from actorflow.core.merges import ABSENT
 from actorflow.errors import ActorflowError, HostStoppingError, StoreError, StoreFullError
 from actorflow.runtime.records import Parts, record_of
 from actorflow.runtime.request import Request
+from actorflow.runtime.store_thread import StoreThread
 from actorflow.stores.store import Opened, Row, Store
 
 if TYPE_CHECKING:
@@ -52,8 +52,11 @@ FOLD_ROWS, FOLD_ROWS_AT_ONCE, FOLD_IDLE_S = 200_000, 2_000, 1.0
 """Rows that are kept in epochs before they are folded, rows that are folded between two epochs, and the time without
 any epoch after which all are folded."""
 
-_Waiting = tuple[Callable[[], None], Callable[[ActorflowError], None] | None]
-"""What is called when an epoch is durable, and what when it never will be."""
+Rows = dict[tuple[str, bytes], bytes | None]
+"""Of each table and key that was written, what is there now, encoded; None where nothing is."""
+
+_AS_KEPT = frozenset({"table", "value"})
+"""Kinds of cells whose entries are written as they are kept."""
 
 _blob = msgspec.msgpack.Encoder()
 _rows_of_blob = msgspec.msgpack.Decoder(list[tuple[str, bytes, bytes | None]])
@@ -72,7 +75,7 @@ class Journal:
         self._host = host
         self._store = store
         self.opened: Opened | None = None
-        self.gate: Gate[_Waiting] = Gate()
+        self.gate: Gate[Waiting] = Gate()
         self.inputs: dict[Request, list[Any]] = {}
         self.beginning: Request | None = None
         self._began_writing: Request | None = None
@@ -80,14 +83,15 @@ class Journal:
         self.touched: dict[Request, None] = {}
         self.failed: StoreError | None = None
         self._known: dict[Request, bytes] = {}  # requests that have a row; of those in `wrote`, what is in it
-        self._rows: dict[tuple[str, bytes], bytes | None] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="actorflow-store")
-        self._backlog: dict[tuple[str, bytes], bytes | None] = {}
+        self._rows: Rows = {}
+        self._thread = StoreThread(host.loop)
+        self._backlog: deque[Rows] = deque()
+        self._unfolded = 0  # rows in the backlog
         self._young: dict[Request, float] = {}  # since when, of those that may end before anybody needs to know
         self._at_once: dict[Request, None] = {}
         self._look: asyncio.TimerHandle | None = None
         self._cost_s = 0.0
-        self._leaving: deque[Callable[[], None]] = deque()
+        self._leaving: deque[Waiting] = deque()
         self._letting_go = False
         self._asked = self._closing = self._abandoned = self._frozen = False
         self._writing: asyncio.Task[None] | None = None
@@ -102,18 +106,17 @@ class Journal:
             self._asked = True
             self._host.loop.call_soon(self._pump)
 
-    def hold(self, what: Callable[[], None], lost: Callable[[ActorflowError], None] | None = None) -> None:
-        """Call something as soon as all that was done before is durable, or `lost` when that will never be."""
+    def hold(self, what: Waiting) -> None:
+        """Let something wait until all that was done before is durable; it is told, or that this will never be."""
         if self._abandoned:
             return
         if self.failed is not None:
-            if lost is not None:
-                lost(self.failed)
-        elif self._frozen or not self.gate.hold((what, lost)):
+            what.lost(self.failed)
+        elif self._frozen or not self.gate.hold(what):
             if self._leaving:
                 self._leaving.append(what)  # behind those that may leave already
             else:
-                what()
+                what.tell()
 
     def put(self, table: str, key: Any, value: Any) -> None:
         """Keep a row, or remove it (ABSENT)."""
@@ -180,8 +183,12 @@ class Journal:
 
     def fold_later(self, rows: list[Row]) -> None:
         """Take rows that are in epochs of an earlier start: they must be in tables before those epochs go."""
-        for table, key, value in rows:
-            self._backlog[table, key] = value
+        self._put_back({(table, key): value for table, key, value in rows})
+
+    def _put_back(self, rows: Rows) -> None:
+        """Have rows folded before all others."""
+        self._backlog.appendleft(rows)
+        self._unfolded += len(rows)
 
     def known(self, request: Request) -> None:
         """Note that the store has a row of a request: it was there at the start."""
@@ -228,22 +235,19 @@ class Journal:
             if not future.done():
                 future.set_result(None) if error is None else future.set_exception(error)
 
-        self.hold(end, end)
+        self.hold(Leaving(end, end))
         await future
 
     # -- epochs
 
-    def _cut(self) -> list[Row]:
+    def _cut(self) -> Rows:
         """Return the rows of the epoch that was filled."""
         host = self._host
         host.carry_on_passing()
         rows, self._rows = self._rows, {}
         for entries in host.cells.values():
             if entries.changed:
-                table = CELL + entries.name
-                for key in entries.changed:
-                    rows[table, codec.encode(key)] = packed_entry(entries, key)
-                entries.changed.clear()
+                pack_changed(entries, rows)
         began_s = host.clock()
         parts = Parts(host)
         for request in self.touched:
@@ -263,7 +267,7 @@ class Journal:
                 host, parts, request, self.inputs[request], written=False
             )
         self._at_once.clear()
-        return [(table, key, value) for (table, key), value in rows.items()]
+        return rows
 
     def _grown_up(self) -> None:
         """Choose what has been under way for long enough to be written down; see to it that the others will be."""
@@ -316,7 +320,7 @@ class Journal:
         """Write epoch after epoch, as long as there is something; fold when there are many rows."""
         while self.gate.dirty and self._may_write:
             await self._write_epoch()
-            if len(self._backlog) > FOLD_ROWS:
+            if self._unfolded > FOLD_ROWS:
                 await self._fold()
             elif (pause_s := pause_after(self._cost_s)) and self.gate.dirty and not self._closing:
                 await asyncio.sleep(pause_s)
@@ -325,7 +329,7 @@ class Journal:
         """Cut an epoch, give it to the store, and let go what has waited for it."""
         rows = self._cut()
         number = self.gate.cut()
-        blob = _blob.encode(rows)
+        blob = packed_rows(rows)
         while True:
             try:
                 await self.run(self._store.append, number, blob)
@@ -343,8 +347,12 @@ class Journal:
         Rows are whole values, so that it does no harm when a table is ahead of epochs which are read after it. All of
         it is done some rows at a time, so that neither the event loop nor an epoch waits for long.
         """
-        backlog, self._backlog = self._backlog, {}
+        epochs, self._backlog, self._unfolded = self._backlog, deque(), 0
         upto = self.gate.durable
+        backlog: Rows = {}
+        while epochs:
+            await self.run(_merge_some, epochs, backlog)
+            await self._write_between()
         unordered = iter(backlog.items())
         runs: list[list[Any]] = []
         while run := await self.run(_in_order, unordered):
@@ -358,7 +366,7 @@ class Journal:
                 await self.run(self._store.fold, 0 if left else upto, _some_rows(ahead))
             except StoreFullError as error:
                 log.error("%s; epochs are folded when there is room", error)
-                self._backlog = {**backlog, **self._backlog}
+                self._put_back(backlog)
                 return
             await self._write_between()
 
@@ -367,13 +375,13 @@ class Journal:
         if self.gate.dirty and self._may_write:
             await self._write_epoch()
 
-    def _kept(self, number: int, rows: list[Row]) -> None:
+    def _kept(self, number: int, rows: Rows) -> None:
         """Let go what has waited for an epoch: the store has it."""
         if self._abandoned:
             return
-        for table, key, value in rows:
-            self._backlog[table, key] = value
-        self._leaving.extend(what for what, _ in self.gate.kept(number))
+        self._backlog.append(rows)
+        self._unfolded += len(rows)
+        self._leaving.extend(self.gate.kept(number))
         if not self._letting_go:
             self._let_go()
 
@@ -382,7 +390,7 @@ class Journal:
         leaving = self._leaving
         for _ in range(min(len(leaving), LEAVE_AT_ONCE)):
             try:
-                leaving.popleft()()
+                leaving.popleft().tell()
             except Exception:
                 log.exception("something that waited for an epoch raised")
         self._letting_go = bool(leaving)
@@ -399,21 +407,21 @@ class Journal:
     def _lose(self, error: ActorflowError) -> None:
         """Tell those who wait for what will never be durable."""
         while self._leaving:
-            self._leaving.popleft()()  # these are durable
-        for _, lost in self.gate.drop():
-            if lost is not None:
-                lost(error)
+            self._leaving.popleft().tell()  # these are durable
+        for what in self.gate.drop():
+            what.lost(error)
 
     # -- its life
 
     async def open(self) -> None:
         """Open the store. Raises: StoreError."""
         self.opened = await self.run(lambda: self._store.open(app=self._host.app.name))
+        self._thread.hurry()
         self.gate = Gate(self.opened.epoch)
 
     async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function in the thread of the store."""
-        return await self._host.loop.run_in_executor(self._thread, function, *arguments)
+        return await self._thread.run(function, *arguments)
 
     @property
     def store(self) -> Store:
@@ -433,7 +441,16 @@ class Journal:
             log.error("host %s leaves its last epochs as they are: %s", self._host.name, error)
         finally:
             await self.run(self._store.close)
-            self._thread.shutdown(wait=False)
+            self._thread.end()
+
+
+def _merge_some(epochs: deque[Rows], newest: Rows) -> None:
+    """Take the rows of the next epochs; of those with one key the newest stays."""
+    taken = 0
+    while epochs and taken < FOLD_ROWS_AT_ONCE:
+        rows = epochs.popleft()
+        newest.update(rows)
+        taken += len(rows)
 
 
 def _in_order(rows: Iterator[tuple[tuple[str, bytes], bytes | None]]) -> list[Any]:
@@ -449,6 +466,22 @@ def _some_rows(ahead: Iterator[tuple[tuple[str, bytes], bytes | None]]) -> Itera
     return ((table, key, value) for (table, key), value in islice(ahead, FOLD_ROWS_AT_ONCE))
 
 
+def pack_changed(entries: Entries, rows: Rows) -> None:
+    """Add the entries of a cell that were written since the last epoch, and forget that they were."""
+    changed = entries.changed
+    assert changed is not None
+    table, encode = CELL + entries.name, codec.encode
+    if entries.cell.kind in _AS_KEPT and entries.expires is None:
+        data = entries.data
+        for key in changed:
+            value = data.get(key, ABSENT)
+            rows[table, encode(key)] = None if value is ABSENT else encode(value)
+    else:
+        for key in changed:
+            rows[table, encode(key)] = packed_entry(entries, key)
+    changed.clear()
+
+
 def packed_entry(entries: Entries, key: Any) -> bytes | None:
     """Return an entry of a cell as it is kept; None when it is not there."""
     value = entries.read(key)
@@ -460,6 +493,11 @@ def packed_entry(entries: Entries, key: Any) -> bytes | None:
         host = entries.host
         return codec.encode([value, host.wall_s() + entries.expires.get(key, host.now_s()) - host.now_s()])
     return codec.encode(value)
+
+
+def packed_rows(rows: Rows) -> bytes:
+    """Return the rows of an epoch as they are written."""
+    return _blob.encode([(table, key, value) for (table, key), value in rows.items()])
 
 
 def unpacked_rows(blob: bytes) -> list[Row]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from actorflow.core.epoch import Leaving
 from actorflow.core.progress import COMPLETE, Progress
 from actorflow.envelope import Frame
 from actorflow.errors import (
@@ -432,11 +433,11 @@ class Request(msgspec.Struct, eq=False):
         journal = self.host.journal
         if journal is not None and self.parent is None and self.stream.gated:
             self.held = True
-            journal.hold(self.tell, self._lost)
+            journal.hold(self)
         else:
             self.tell()
 
-    def _lost(self, error: ActorflowError) -> None:
+    def lost(self, error: ActorflowError) -> None:
         """Tell whoever waits that the outcome is unknown: it will never be durable."""
         said = f"the outcome of request {self.id} is unknown, since the host could not keep it: {error}"
         self.error = type(error)(said, stream=self.stream.name, host=self.host.name)
@@ -557,7 +558,7 @@ class ReplyQueue:
             self._held -= len(values)
             self.push(values)
 
-        journal.hold(let_go)
+        journal.hold(Leaving(let_go))
 
     def peek(self) -> list[Any]:
         """Return all replies that are there, and leave them."""
