@@ -339,9 +339,12 @@ class LockedRows(_OverlayRows):
 
     async def lock(self, *keys: Any, shared: bool = False) -> _OverlayRows:
         """Wait until no other activation works on these keys, and keep them until this activation ends."""
-        if self._activation.worker is None:
+        activation, entries = self._activation, self._entries
+        if activation.worker is None:
             self._check_can_wait("lock")
-        await self._activation.lock(self._entries, keys, shared=shared or self._read_only)
+        shared = shared or self._read_only
+        if left := activation.lock_now(entries, keys, shared=shared):
+            await activation.lock(entries, left, shared=shared)
         return self
 
     async def transact(self, keys: Iterable[Any], function: Callable[[Any], Any]) -> Any:

@@ -413,12 +413,20 @@ class Activation:
 
         Raises: CallCycleError.
         """
+        for key in self.lock_now(entries, keys, shared=shared):
+            if not entries.locks.ask(self, key, shared=shared):
+                await self.wait_for_lock(entries, key)
+
+    def lock_now(self, entries: Entries, keys: Sequence[Any], *, shared: bool) -> Iterable[Any]:
+        """Take keys in their order up to the first that somebody else holds; return that one and those behind it."""
         locks = entries.locks
         if locks not in self.locked:
             self.locked.append(locks)
-        for key in keys if len(keys) < 2 else ordered(keys):
+        ahead = iter(keys if len(keys) < 2 else ordered(keys))
+        for key in ahead:
             if not locks.ask(self, key, shared=shared):
-                await self.wait_for_lock(entries, key)
+                return (key, *ahead)
+        return ()
 
     async def wait_for_lock(self, entries: Entries, key: Any) -> None:
         """Wait for a key that was asked for, and not granted at once. Raises: CallCycleError."""

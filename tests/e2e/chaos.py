@@ -188,8 +188,9 @@ def free_port() -> int:
 class HostProcess:
     """One host after another, on one port and one store."""
 
-    def __init__(self, folder: Path, tally: Tally) -> None:
+    def __init__(self, folder: Path, tally: Tally, *, app: str = "chaos_app:app") -> None:
         self.folder = folder
+        self.app = app
         self.tally = tally
         self.store = f"sqlite:///{folder / 'chaos.db'}"
         self.log_path = folder / "host.log"
@@ -206,7 +207,7 @@ class HostProcess:
         more = ["--strict"] if strict else []
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "actorflow", "run", "chaos_app:app", "--port", str(self.port),
+                [sys.executable, "-m", "actorflow", "run", self.app, "--port", str(self.port),
                  "--store", self.store, "--sync", sync, *more],
                 cwd=HERE, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                 env={**os.environ, "COLUMNS": "200", "PYTHONPATH": str(ROOT), "CHAOS_KILL": die},
