@@ -417,7 +417,7 @@ class Activation:
             if not entries.locks.ask(self, key, shared=shared):
                 await self.wait_for_lock(entries, key)
 
-    def lock_now(self, entries: Entries, keys: Sequence[Any], *, shared: bool) -> Iterable[Any]:
+    def lock_now(self, entries: Entries, keys: Sequence[Any], *, shared: bool) -> tuple[Any, ...]:
         """Take keys in their order up to the first that somebody else holds; return that one and those behind it."""
         locks = entries.locks
         if locks not in self.locked:
