@@ -1,4 +1,4 @@
-"""Streams that trigger streams: nothing that is sent is lost, what is called off never runs, also when hosts are killed."""
+"""Streams that trigger streams: what is sent is done once, what is called off never, also when hosts are killed."""
 
 from __future__ import annotations
 
