@@ -7,6 +7,7 @@
     ├── CodecError                  a value cannot cross the wire
     ├── ProtocolError               a peer broke the wire protocol
     ├── ConnectionLostError         the connection to a host ended            (retryable)
+    ├── ReplayExpiredError          replies that were asked for again are not kept any more
     ├── CellError                   an operator may not do that with a cell
     │   ├── AccessError             it has not declared this access, or the key is not in its hands
     │   ├── CellTypeError           a key or a value is not of the declared type
@@ -147,6 +148,10 @@ class ConnectionLostError(ActorflowError):
     """The connection to the host ended before the answer came; the outcome is unknown."""
 
     memory: str | None = None
+
+
+class ReplayExpiredError(ActorflowError):
+    """Replies that were asked for again are not kept any more, or the host knows no such request."""
 
 
 class CellError(ActorflowError):

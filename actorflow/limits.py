@@ -32,6 +32,8 @@ class Limits:
     reruns: how often an activation is run again to break a circle between requests.
     answers_kept, answers_kept_s: answers to requests with a key that are kept, and for how long after their end.
     delayed_sends: sends that wait for their time.
+    replays_kept, replay_s, replay_bytes: streamed requests with a key whose replies are kept, for how long after their
+        end, and how much of each that its caller has acknowledged (roughly); what it has not is always kept.
     """
 
     requests_per_host: int = 200_000
@@ -56,6 +58,9 @@ class Limits:
     answers_kept: int = 1_000_000
     answers_kept_s: float = 3_600.0
     delayed_sends: int = 1_000_000
+    replays_kept: int = 10_000
+    replay_s: float = 60.0
+    replay_bytes: int = 4 * MIB
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

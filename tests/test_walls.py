@@ -12,7 +12,6 @@ import actorflow
 
 ROOT = Path(actorflow.__file__).parent
 WORDS = {"errors", "address", "limits", "envelope", "codec", "wire", "report"}
-DOORS = ["client", "local", "app", "session", "gateway", "remote", "cli", "__main__", "__init__"]
 IMPURE = {"asyncio", "socket", "time", "random", "threading", "os", "aiohttp", "uvloop", "subprocess", "logging"}
 
 

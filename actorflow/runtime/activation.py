@@ -245,6 +245,7 @@ class Activation:
     __slots__ = (
         "answered",
         "back",
+        "began_s",
         "chance",
         "children",
         "context",
@@ -285,6 +286,7 @@ class Activation:
         self.request: Request = None  # type: ignore[assignment]
         self.context: Context | None = None
         self.item: Any = None
+        self.began_s = 0.0  # when it is one of those that are measured
         self.out: list[Any] = []
         self.back: list[Any] = []
         self.effects: list[tuple[Any, Any]] = _StrictEffects() if host.strict else []

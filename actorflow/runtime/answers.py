@@ -20,12 +20,13 @@ KEY_CHARACTERS_MAX = 256
 
 @dataclass(slots=True)
 class Answer:
-    """How a request with a key ended. at_s: in seconds of the wall clock."""
+    """How a request with a key ended. at_s: in seconds of the wall clock. request_id: empty where that is unknown."""
 
     digest: int
     at_s: float
     value: Any = None
     error: ActorflowError | None = None
+    request_id: str = ""
 
     def result(self) -> Any:
         """Return the reply. Raises: what the request ended with."""
@@ -85,6 +86,10 @@ class Answers:
                 host=self._host.name,
             )
 
+    def under(self, key: str) -> Request | Answer | None:
+        """Return the request under way with a key, or its answer where that is kept."""
+        return self._running.get(key) or self._kept.get(key)
+
     def begin(self, key: str, request: Request) -> None:
         """Note which request a key belongs to."""
         self._running[key] = request
@@ -100,7 +105,7 @@ class Answers:
         if error is None and request.replies is not None:
             request.value, request.replies = request.replies.take(), None
         value = request.answer_value() if error is None else None
-        answer = Answer(request.more().digest or 0, self._host.wall_s(), value, error)
+        answer = Answer(request.more().digest or 0, self._host.wall_s(), value, error, request.id)
         self._kept[key] = answer
         journal = self._host.journal
         if journal is not None:
@@ -121,8 +126,9 @@ class Answers:
 
     def restore(self, key: str, kept: list[Any]) -> None:
         """Take an answer back from the store."""
-        digest, at_s, value, error = kept
-        self._kept[key] = Answer(digest, at_s, value, from_wire(error) if error is not None else None)
+        digest, at_s, value, error, *more = kept  # stores of earlier versions have no more
+        failed = from_wire(error) if error is not None else None
+        self._kept[key] = Answer(digest, at_s, value, failed, more[0] if more else "")
 
     def restored(self) -> None:
         """Put what was taken back in the order of its time."""
@@ -134,7 +140,7 @@ class Answers:
 
 def _kept(answer: Answer) -> list[Any]:
     error = answer.error.to_wire() if answer.error is not None else None
-    return [answer.digest, answer.at_s, answer.value, error]
+    return [answer.digest, answer.at_s, answer.value, error, answer.request_id]
 
 
 def digest_of(stream: str, item: Any) -> int:

@@ -383,6 +383,9 @@ class AsyncReplica(Replica):
         """Return whether an activation is under way here."""
         return bool(self.working or self.aside)
 
+    def at_work(self) -> int:
+        return len(self.working)
+
     def depth(self) -> int:
         """Return the number of envelopes and single items that wait here."""
         waiting = super().depth() + len(self.again) + len(self.first)

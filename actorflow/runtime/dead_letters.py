@@ -92,6 +92,11 @@ class DeadLetters:
         self._letters.pop(number, None)
         return request.id
 
+    def forget(self, number: int) -> None:
+        """Remove a letter. Raises: UnknownStreamError."""
+        self._entry(number)
+        del self._letters[number]
+
     def _entry(self, number: int) -> tuple[DeadLetter, Node | None, Replica | None]:
         try:
             return self._letters[number]

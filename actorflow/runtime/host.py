@@ -22,7 +22,9 @@ from actorflow.errors import (
     ActorGoneError,
     CallDepthError,
     HostStoppingError,
+    InvalidItemError,
     ItemBudgetError,
+    ReplayExpiredError,
     ReplicaFailedError,
     SpawnLimitError,
     StoreError,
@@ -44,7 +46,9 @@ from actorflow.runtime.cells import cells_of
 from actorflow.runtime.dead_letters import DeadLetters
 from actorflow.runtime.delayed import Delays
 from actorflow.runtime.journal import Journal
+from actorflow.runtime.pulse import MEASURED_NOW, Pulses, pulse_of
 from actorflow.runtime.recovery import recover
+from actorflow.runtime.replays import Replays
 from actorflow.runtime.replica import NEXT, SLICE_S, WAITING, Replica, behaviour
 from actorflow.runtime.request import CLEAN, RUNNING, Hold, ReplyQueue, Request, Timer
 from actorflow.runtime.return_path import ReturnStep
@@ -114,6 +118,7 @@ class Host:
         self.journal = Journal(self, store) if store is not None else None
         self.purity = purity_of(app) if store is not None else {}
         self.answers = Answers(self)
+        self.replays = Replays(self)
         self.delays = Delays(self)
         self.aliases: dict[str, Request] = {}
         self.cells, self.spaces = cells_of(self)
@@ -146,6 +151,8 @@ class Host:
         self._ending = False
         self._bulk_commits = 0
         self._watchdog = Watchdog(self.loop, self.limits.blocked_after_s) if watch else None
+        self.began_s = self.now_s()
+        self.pulses = Pulses(self)
         self.wirings = {stream: Wiring(self, topology) for stream, topology in app.streams.items()}
         self._supervisors = [
             Supervisor(
@@ -212,6 +219,7 @@ class Host:
                 break
             await asyncio.sleep(0 if _ < 50 else 0.01)
         self.stopping = True
+        self.replays.stop()
         for timer in (self._sweeper, self._cell_sweeper):
             if timer is not None:
                 timer.cancel()
@@ -258,11 +266,12 @@ class Host:
         for wiring in self.wirings.values():
             wiring.failed = wiring.failed or error
 
-    def run_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+    def run_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run a coroutine in a task that the host owns: awaited at the end, its errors logged."""
         task = self.loop.create_task(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
+        return task
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -414,6 +423,10 @@ class Host:
                 looks += 1
                 if self.tired or not looks & 15:  # a replica that met its own limit says so; else look now and then
                     self.began = now = clock()
+                    if ready:
+                        looks += 1
+                        running = ready.popleft()
+                        self._measured_run(running)
                     if now - began > SLICE_S:
                         break
                     self.tired = False
@@ -460,6 +473,16 @@ class Host:
         task = asyncio.current_task(self.loop)
         worker = self.workers.get(task) if task is not None else None
         return worker.activation if worker is not None else None
+
+    def _measured_run(self, running: Runnable) -> None:
+        """Let a replica run, and note how long that took for each item that it processed."""
+        if not isinstance(running, Replica) or running.suspends:
+            running.run(self)
+            return
+        began_s, before = self.clock(), running.done
+        running.run(self)
+        if done := running.done - before:
+            pulse_of(running).times.append((self.clock() - began_s) / done)
 
     # -- requests
 
@@ -542,6 +565,8 @@ class Host:
         self.began = self.clock()
         try:
             replica.take_now(request, context, item)
+            if not replica.done & MEASURED_NOW and not replica.suspends:
+                pulse_of(replica).times.append(self.clock() - self.began)
         except BaseException as error:
             self._recover(replica, error)
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
@@ -724,6 +749,31 @@ class Host:
         if request.error is not None:
             raise request.error
         return request.answer_value()
+
+    async def answer_of(self, name: str) -> Any:
+        """Await the answer to a request that was begun by somebody else, under a key or an id; it goes on regardless.
+
+        Raises: ReplayExpiredError when there is none, or not any more; what the request failed with.
+        """
+        found: Request | Answer | None = self.answers.under(name) or self.find(name)
+        if found is None:
+            raise ReplayExpiredError(
+                f"no request {name!r} is in flight on host {self.name}, and its answer is not kept: it had no key, or "
+                "that is too long ago",
+                host=self.name,
+            )
+        if isinstance(found, Answer):
+            await self.settled()
+            return found.result()
+        if found.replies is not None and (found.details is None or found.details.key is None):
+            raise InvalidItemError(f"the replies of request {found.id} belong to whoever began it, without a key")
+        if (not found.state and not found.answered) or found.held:
+            if found.future is None:
+                found.future = self.loop.create_future()
+            await asyncio.shield(found.future)
+        if found.error is not None:
+            raise found.error
+        return found.answer_value()
 
     def _refusal(self, wiring: Wiring) -> ActorflowError:
         if wiring.failed is not None:

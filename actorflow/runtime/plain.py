@@ -54,6 +54,7 @@ class PlainReplica(Replica):
                 activation.abort()
                 me.failed(request, None, item, error)
                 break
+            me.done += 1
             if len(effects) == 1 and result is None and not out and effects[0][0].__class__ is Address:
                 address, told = effects[0]
                 receiver: Replica | None = address.local
@@ -133,6 +134,7 @@ class PlainReplica(Replica):
                             out.append(result)
                         if out:
                             self.hand_on(request, None, out, 1)
+                    self.done += 1
                     counts = request.counts
                     counts[region] -= 1
                     if not counts[region] and not request.state:

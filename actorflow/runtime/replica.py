@@ -18,6 +18,7 @@ from actorflow.address import Address
 from actorflow.envelope import Context, Frame
 from actorflow.errors import MailboxFullError
 from actorflow.plan.operator import Operator
+from actorflow.runtime.pulse import Pulse, pulse_of
 from actorflow.runtime.request import MIXED, Request
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ class Replica:
     """
 
     __slots__ = (
-        "address", "bulk", "closing", "failures", "host", "index", "node", "op", "owner", "pace", "parked", "paused",
-        "place", "quick", "region", "rest", "scheduled", "stream", "supervisor",
+        "address", "bulk", "closing", "done", "failures", "host", "index", "node", "op", "owner", "pace", "parked",
+        "paused", "place", "pulse", "quick", "region", "rest", "scheduled", "stream", "supervisor",
     )  # fmt: skip
     suspends: ClassVar[bool] = False  # an activation here may wait for something
 
@@ -70,6 +71,8 @@ class Replica:
         self.paused = False
         self.closing = False
         self.pace = PACE_MIN
+        self.done = 0  # items processed
+        self.pulse: Pulse | None = None
         self.address: Address | None = None
         self.owner: Request | None = None  # the request that an actor ends with
         self.supervisor: Supervisor | None = None
@@ -368,6 +371,7 @@ class Replica:
         """Count items as consumed. What came of them was counted before, so the count cannot touch zero too early."""
         counts = request.counts
         region = self.region if request.stream is self.stream else request.stream.entry_region
+        self.done += count
         counts[region] -= count
         if not counts[region] and not request.state:
             request.settle()
@@ -425,6 +429,7 @@ class Replica:
             context.ask.fail(self.node.error_of(self, request, item, cause))
         else:
             self.node.failed(self, request, context, item, cause)
+        pulse_of(self).errors += 1
         supervisor = self.supervisor
         if supervisor is not None:
             supervisor.activation_failed(self, cause)
@@ -485,6 +490,10 @@ class Replica:
     def busy(self) -> bool:
         """Return whether an activation is suspended here."""
         return False
+
+    def at_work(self) -> int:
+        """Return how many activations are under way here, those between two turns."""
+        return 0
 
     def _end(self) -> None:
         self.host.actor_ended(self)

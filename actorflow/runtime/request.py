@@ -190,6 +190,11 @@ class Request(msgspec.Struct, eq=False):
         return self.deadline_given_s
 
     @property
+    def begun_s(self) -> float:
+        """Return when a root request began, in seconds of the event loop's clock."""
+        return self.deadline_s - self.timeout_s
+
+    @property
     def item(self) -> Any:
         """Return what the request was begun with, where its loops may ask for it; None where many items are sent."""
         return self.details.item if self.details is not None else None

@@ -12,6 +12,7 @@ from actorflow.errors import ReplicaFailedError
 from actorflow.plan.operator import Operator, Restart
 from actorflow.runtime.activation import Activation
 from actorflow.runtime.asynchronous import AsyncReplica
+from actorflow.runtime.pulse import pulse_of
 from actorflow.runtime.replica import Replica
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Supervisor:
         chosen = [self._replicas[index] for index in decision.indexes]
         self._restarting.update(decision.indexes)
         for each in chosen:
+            pulse_of(each).restarts += 1
             each.pause()
             if isinstance(each, AsyncReplica):
                 for worker in list(each.working):

@@ -19,6 +19,7 @@ from actorflow.plan.operator import ItemError, Operator
 from actorflow.runtime.access import NO_KEY
 from actorflow.runtime.activation import Activation, Again, Ask
 from actorflow.runtime.cells import ordered
+from actorflow.runtime.pulse import MEASURED, pulse_of
 from actorflow.runtime.replica import without_newest
 from actorflow.runtime.request import Request
 
@@ -80,6 +81,7 @@ class Worker:
         activation.item = item
         activation.rerun = False
         activation.context = context
+        activation.began_s = 0.0 if self.replica.done & MEASURED else self.replica.host.clock()
         if again is not None:
             activation.recorded, activation.reruns, activation.skip = again.recorded, again.reruns, again.handed
             activation.skip_back = again.fed
@@ -307,6 +309,8 @@ class Worker:
             return  # the host is gone: what it was doing goes on elsewhere, from what it had kept
         request, context = activation.request, activation.context
         details = request.details
+        if activation.began_s:
+            pulse_of(replica).times.append(replica.host.clock() - activation.began_s)
         # out of the books first: a failing activation must not be cancelled by the end of its own request
         if details is not None:
             details.activations.pop(activation, None)

@@ -15,7 +15,7 @@ LATER_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Commands for one instance: `{"k": "inc" | "egress"}`, or with `t` and `c` a "send", "after", "cancelled", "call"."""
+    """Commands: `{"k": "inc" | "egress"}`, or with `t` and `c` "send", "after", "cancelled", "call"."""
 
     instance: int
     commands: list[dict[str, Any]]

@@ -1,0 +1,1 @@
+"""The page for people: files that the gateway serves, without any build step."""

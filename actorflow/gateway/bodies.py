@@ -1,0 +1,131 @@
+"""What HTTP bodies say: JSON, lines of JSON, and server-sent events, each within limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from actorflow import codec
+from actorflow.errors import CodecError, InvalidItemError
+from actorflow.limits import Limits
+
+JSON, LINES, EVENTS = "application/json", "application/x-ndjson", "text/event-stream"
+LINE_TYPES = frozenset({LINES, "application/ndjson", "application/jsonl", "application/json-lines"})
+
+READ_TIMEOUT_S = 30.0
+"""The longest time without a byte while a body is being sent."""
+
+
+def dump(value: Any) -> bytes:
+    """Return a value as JSON. Raises: CodecError where it has no JSON form."""
+    try:
+        return orjson.dumps(value, default=codec.plain, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError as error:
+        raise CodecError(f"the reply has no JSON form: {error}") from error
+
+
+def as_json(value: Any, *, status: int = 200, request_id: str | None = None) -> web.Response:
+    """Return a value as an answer."""
+    headers = {"X-Request-Id": request_id} if request_id is not None else None
+    return web.Response(body=dump(value), status=status, content_type=JSON, headers=headers)
+
+
+def is_lines(request: web.Request) -> bool:
+    """Return whether a body is many items, one a line."""
+    return request.content_type in LINE_TYPES
+
+
+def streamed_as(request: web.Request) -> str | None:
+    """Return how a caller wants to see replies while they come: LINES, EVENTS, or None for all of them at the end."""
+    accept = request.headers.get("Accept", "")
+    if EVENTS in accept:
+        return EVENTS
+    return LINES if any(each in accept for each in LINE_TYPES) else None
+
+
+async def read_item(request: web.Request) -> Any:
+    """Return the one item that a body holds; none at all is null. Raises: CodecError; TimeoutError."""
+    try:
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            body = await request.read()
+    except TimeoutError:
+        raise CodecError(f"the body did not come within {READ_TIMEOUT_S:g} s") from None
+    return _load(body) if body else None
+
+
+async def read_lines(request: web.Request, limits: Limits) -> AsyncIterator[list[Any]]:
+    """Yield the items of a body of lines, as many at a time as have come. Empty lines are left out.
+
+    Raises: CodecError, naming the line; when a line is longer than a frame may be; when nothing comes for too long.
+    """
+    number, rest = 0, b""
+    chunks = request.content.iter_any()
+    while True:
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                chunk = await anext(chunks, None)
+        except TimeoutError:
+            raise CodecError(f"nothing came after line {number} for {READ_TIMEOUT_S:g} s") from None
+        if chunk is None:
+            break
+        lines = (rest + chunk if rest else chunk).split(b"\n")
+        rest = lines.pop()
+        if len(rest) > limits.frame_bytes:
+            raise CodecError(f"line {number + len(lines) + 1} is longer than {limits.frame_bytes} bytes, the limit")
+        if lines:
+            yield _items(lines, number)
+            number += len(lines)
+    if rest:
+        yield _items([rest], number)
+
+
+def _items(lines: list[bytes], before: int) -> list[Any]:
+    """Return the items of complete lines."""
+    loads = orjson.loads
+    try:
+        return [loads(line) for line in lines if line and not line.isspace()]
+    except orjson.JSONDecodeError:
+        pass
+    items = []
+    for number, line in enumerate(lines, before + 1):  # which one it was is asked only now
+        if line and not line.isspace():
+            try:
+                items.append(_load(line))
+            except CodecError as error:
+                raise CodecError(f"line {number}: {error}") from None
+    return items
+
+
+def _load(body: bytes) -> Any:
+    if len(body) > codec.CONTAINERS_MAX and body.count(b"{") + body.count(b"[") > codec.CONTAINERS_MAX:
+        raise CodecError(f"the body holds more than {codec.CONTAINERS_MAX} arrays and objects")
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise CodecError(f"the body is not JSON: {error}") from None
+
+
+def timeout_of(request: web.Request) -> float | None:
+    """Return the deadline that a caller gives. Raises: InvalidItemError."""
+    given = request.query.get("timeout_s")
+    if given is None:
+        return None
+    try:
+        timeout_s = float(given)
+    except ValueError:
+        timeout_s = 0.0
+    if not 0 < timeout_s < float("inf"):
+        raise InvalidItemError(f"timeout_s={given!r} is not a positive number of seconds")
+    return timeout_s
+
+
+def limit_of(request: web.Request, default: int, most: int) -> int:
+    """Return how many a caller wants to see at the most. Raises: InvalidItemError."""
+    given = request.query.get("limit", str(default))
+    if not given.isdecimal() or not 0 < int(given[:9]) <= most:
+        raise InvalidItemError(f"limit={given!r} is not a whole number from 1 to {most}")
+    return int(given)

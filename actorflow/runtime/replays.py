@@ -1,0 +1,175 @@
+"""Streamed replies that are kept until their caller has them, so that it may come back for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from actorflow.errors import InvalidItemError, ReplayExpiredError, TooManyRequestsError
+from actorflow.runtime.request import ReplyQueue, Request
+
+if TYPE_CHECKING:
+    from actorflow.runtime.host import Host
+
+KEY_CHARACTERS_MAX = 256
+SAMPLE = 8
+"""Elements of a container that are looked at to guess its size."""
+
+
+class Replay:
+    """The replies of one request, numbered from 0; `first` is the number of the oldest that is kept.
+
+    `taken`: items of its input that have come.   A reader at a time: who reads from now on ends the reading of others.
+    """
+
+    def __init__(self, host: Host, request: Request, key: str) -> None:
+        self._host = host
+        self.request = request
+        self.key = key
+        self.id = request.id
+        self.first = 0
+        self.taken = 0
+        self.reader: object = None
+        self._values: deque[tuple[Any, int]] = deque()
+        self._bytes = 0
+        self._had = 0  # number of the first reply that its caller may not have yet
+        self._pulling: asyncio.Task[None] | None = None
+
+    @property
+    def end(self) -> int:
+        """Return the number of the next reply."""
+        return self.first + len(self._values)
+
+    def check(self, number: int) -> None:
+        """Refuse to begin with a reply that is not kept any more. Raises: ReplayExpiredError; InvalidItemError."""
+        if number < self.first:
+            raise ReplayExpiredError(
+                f"replies {number} to {self.first - 1} of request {self.id} are not kept any more (from {self.first} "
+                f"on they are); come back sooner, or raise Limits(replay_bytes=…)",
+                stream=self.request.stream.name,
+                request_id=self.id,
+            )
+        if number > self.end:
+            raise InvalidItemError(f"request {self.id} has {self.end} replies so far: {number} are not to be had yet")
+
+    async def read(self, number: int, reader: object) -> list[Any]:
+        """Return the replies from a number on that are there, at least one; an empty list at the end.
+
+        Raises: what the request failed with, after all its replies; ReplayExpiredError; RequestCancelledError is not
+        raised where somebody else reads now: the list is empty then, too, and `reader` names who.
+        """
+        self.check(number)
+        while number >= self.end:
+            if self.reader is not reader:
+                return []
+            if self._pulling is None:
+                self._pulling = self._host.loop.create_task(self._pull(), name=f"replies of {self.id}")
+            pulling = self._pulling
+            await asyncio.wait({pulling})
+            if pulling.cancelled() or self.reader is not reader:
+                return []
+            if (error := pulling.exception()) is not None:
+                raise error
+            if number >= self.end:
+                return []
+        return [value for value, _ in islice(self._values, number - self.first, None)]
+
+    async def _pull(self) -> None:
+        """Take what the request has answered meanwhile, or its end."""
+        queue = self.request.replies
+        assert isinstance(queue, ReplyQueue)
+        values = await queue.read()
+        if values:
+            self._keep(values)
+            self._pulling = None
+        elif self.request.stream.replies == "one":
+            self._keep([self.request.value])
+
+    def _keep(self, values: list[Any]) -> None:
+        for value in values:
+            size = rough_bytes(value)
+            self._values.append((value, size))
+            self._bytes += size
+        self._trim()
+
+    def acknowledge(self, number: int) -> None:
+        """Note that its caller has all replies before a number."""
+        self._had = max(self._had, number)
+        self._trim()
+
+    def _trim(self) -> None:
+        """Keep no more of what its caller has than there is room for."""
+        most = self._host.limits.replay_bytes
+        ended = bool(self.request.state)
+        while self._values and self._bytes > most and (self.first < self._had or ended):
+            _, size = self._values.popleft()
+            self._bytes -= size
+            self.first += 1
+
+    def stop(self) -> None:
+        """Wait for nothing any more."""
+        if self._pulling is not None:
+            self._pulling.cancel()
+
+
+class Replays:
+    """The streamed requests of a host whose callers gave a key: those under way, and for a while those that ended."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._known: dict[str, Replay] = {}  # by key and by request id
+
+    def find(self, name: str) -> Replay | None:
+        """Return what is kept under a key, or under the id of a request."""
+        return self._known.get(name)
+
+    def begin(self, key: str, request: Request) -> Replay:
+        """Keep the replies of a request. Raises: InvalidItemError; TooManyRequestsError."""
+        if not 0 < len(key) <= KEY_CHARACTERS_MAX:
+            raise InvalidItemError(f"an idempotency key has 1 to {KEY_CHARACTERS_MAX} characters, not {len(key)}")
+        if len(self._known) >= 2 * self._host.limits.replays_kept:
+            raise TooManyRequestsError(
+                f"host {self._host.name} keeps the replies of {len(self._known) // 2} requests, its limit; try again "
+                "later, or raise Limits(replays_kept=…)",
+                host=self._host.name,
+            )
+        if request.replies is None:
+            request.replies = ReplyQueue(request)
+        request.replies.streamed = True
+        replay = self._known[key] = self._known[request.id] = Replay(self._host, request, key)
+        request.more().own("watchers")[self._ended] = None
+        return replay
+
+    def _ended(self, request: Request) -> None:
+        self._host.loop.call_later(self._host.limits.replay_s, self._forget, request.id)
+
+    def _forget(self, request_id: str) -> None:
+        replay = self._known.pop(request_id, None)
+        if replay is not None:
+            replay.stop()
+            if self._known.get(replay.key) is replay:
+                del self._known[replay.key]
+
+    def stop(self) -> None:
+        """End all waits: the host ends."""
+        for replay in self._known.values():
+            replay.stop()
+        self._known.clear()
+
+    def __len__(self) -> int:
+        return len(self._known) // 2
+
+
+def rough_bytes(value: Any) -> int:
+    """Return about how many bytes a value takes; of a long container a few elements stand for all."""
+    if isinstance(value, (str, bytes)):
+        return 50 + len(value)
+    if isinstance(value, dict):
+        some = [rough_bytes(key) + rough_bytes(each) for key, each in islice(value.items(), SAMPLE)]
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        some = [rough_bytes(each) for each in islice(value, SAMPLE)]
+    else:
+        return 50
+    return 50 + (sum(some) * len(value) // len(some) if some else 0)
