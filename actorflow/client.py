@@ -97,6 +97,7 @@ class Client:
         timeout_s: float | None = ...,
         total_s: float | None = ...,
         attributes: Mapping[str, Any] | None = ...,
+        key: str | None = ...,
     ) -> AsyncGenerator[R, None]: ...
     @overload
     def stream(
@@ -108,6 +109,7 @@ class Client:
         timeout_s: float | None = ...,
         total_s: float | None = ...,
         attributes: Mapping[str, Any] | None = ...,
+        key: str | None = ...,
     ) -> AsyncGenerator[Any, None]: ...
     def stream(
         self,
@@ -118,6 +120,7 @@ class Client:
         timeout_s: float | None = None,
         total_s: float | None = None,
         attributes: Mapping[str, Any] | None = None,
+        key: str | None = None,
     ) -> AsyncGenerator[Any, None]:
         """Send one item, or many (`items`, plain or async), and iterate over the replies as they come.
 
@@ -125,10 +128,26 @@ class Client:
         `timeout_s` is the longest time without any item or reply, `total_s` an optional deadline for all of it.
         Leaving the loop early cancels the request; wrap it in `contextlib.aclosing` to have that happen at once.
 
+        key: under which the request can be found again (`attach`). A client far away makes one, and when its connection
+        is lost it goes on where it was, with items and replies; a request that was given one goes on without its
+        caller until it waits for it for `timeout_s`.
+
         Raises: as `request`.
         """
         sent = (item,) if items is None else items
-        return self._connection.stream(stream, sent, timeout_s, total_s, attributes)
+        return self._connection.stream(stream, sent, timeout_s, total_s, attributes, key)
+
+    def attach(self, name: str, *, after: int = 0) -> AsyncGenerator[Any, None]:
+        """Iterate over the replies of a request that was begun under a key, here or by somebody else.
+
+        name: its key, or its id.   after: the number of the first reply that is wanted, from 0. One that streams its
+        replies has one reader: who attaches takes them over. Leaving the loop leaves the request alone. What a stream
+        answers once is yielded once.
+
+        Raises: ReplayExpiredError when these replies are not kept any more, or there is no such request; whatever the
+        request ended with.
+        """
+        return self._connection.attach(name, after)
 
     async def send(
         self,

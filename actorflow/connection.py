@@ -35,7 +35,9 @@ class Connection(Protocol):
         timeout_s: float | None,
         total_s: float | None,
         attributes: Mapping[str, Any] | None,
+        key: str | None = None,
     ) -> AsyncGenerator[Any, None]: ...
+    def attach(self, name: str, after: int) -> AsyncGenerator[Any, None]: ...
     async def send(
         self,
         stream: Named,

@@ -74,24 +74,30 @@ class LocalConnection:
         timeout_s: float | None,
         total_s: float | None,
         attributes: Mapping[str, Any] | None,
+        key: str | None = None,
     ) -> AsyncGenerator[Any, None]:
         """Feed items and read replies, each as fast as the other side allows."""
         host = self._host
         wiring = self._wiring(stream)
+        if key is not None:
+            host.replays.check_new(key)
         request = host.feed(wiring, timeout_s, attributes)
         details = request.more()
         details.idle_since_s = host.now_s()
         if request.replies is None:
             request.replies = ReplyQueue(request)
         request.replies.streamed = True
+        replies = request.replies.read
+        if key is not None:
+            replies = host.replays.begin(key, request).reading(0)
         feeding = asyncio.create_task(_feed(host, request, items), name=f"input of {request.id}")
         total = host.loop.call_later(total_s, request.expire) if total_s is not None else None
         try:
-            while values := await request.replies.read():
+            while values := await replies():
                 details.idle_since_s = host.now_s()
                 for value in values:
                     yield value
-            if wiring.replies == "one":
+            if wiring.replies == "one" and key is None:
                 yield request.value
         finally:
             if total is not None:
@@ -99,6 +105,18 @@ class LocalConnection:
             request.cancel("its reader left")
             feeding.cancel()
             await asyncio.gather(feeding, return_exceptions=True)
+
+    async def attach(self, name: str, after: int) -> AsyncGenerator[Any, None]:
+        """Read the replies of a request that was begun under a key, from a number on."""
+        replay = self._host.replays.find(name)
+        if replay is None:
+            yield await self._host.answer_of(name)
+            return
+        replies = replay.reading(after)
+        while values := await replies():
+            replay.request.more().idle_since_s = self._host.now_s()
+            for value in values:
+                yield value
 
     async def send(
         self,

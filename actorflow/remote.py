@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
 from typing import Any
 
@@ -146,19 +147,73 @@ class RemoteConnection:
         timeout_s: float | None,
         total_s: float | None,
         attributes: Mapping[str, Any] | None,
+        key: str | None = None,
     ) -> AsyncGenerator[Any, None]:
-        """Send items as there is room for them and yield replies as they come."""
-        async with self._exchange(stream, None, timeout_s, attributes, wire.STREAM) as exchange:
-            feeding = asyncio.create_task(self._feed(exchange, items))
-            try:
-                async with asyncio.timeout(total_s):
-                    while values := await exchange.values():
-                        self._put([wire.CREDIT, exchange.number, len(values)])
-                        for value in values:
-                            yield _typed(stream, value)
-            finally:
-                feeding.cancel()
-                await asyncio.gather(feeding, return_exceptions=True)
+        """Send items as there is room for them and yield replies as they come, over as many connections as it takes."""
+        mode = wire.STREAM if key is not None else wire.OWN_STREAM
+        key = key or uuid.uuid4().hex
+        loop = asyncio.get_running_loop()
+        total = asyncio.timeout(total_s)
+        feeder: Feeder | None = None
+        came, lost_s = 0, 0.0
+        memory: str | None = None
+        try:
+            async with total:
+                while True:
+                    try:
+                        if feeder is None:
+                            exchanging = self._exchange(stream, None, timeout_s, attributes, mode, key)
+                        else:
+                            exchanging = self._attached(key, came, memory)
+                        async with exchanging as exchange:
+                            memory = self._memory
+                            feeder = feeder or Feeder(self._put, items)
+                            feeder.go_on(exchange)
+                            while values := await exchange.values():
+                                self._put([wire.CREDIT, exchange.number, len(values)])
+                                lost_s = 0.0
+                                for value in values:
+                                    came += 1
+                                    yield _typed(stream, value)
+                        return
+                    except ConnectionLostError:
+                        lost_s = lost_s or loop.time()
+                        if feeder is None or loop.time() - lost_s > (timeout_s or RETRY_LONGER_S):
+                            raise
+                        await asyncio.sleep(RETRY_FIRST_S * 5)
+        finally:
+            if feeder is not None:
+                await feeder.stop()
+
+    @contextlib.asynccontextmanager
+    async def _attached(
+        self, name: str, after: int, memory: str | None = None, *, leave: bool = False
+    ) -> AsyncGenerator[Exchange, None]:
+        """Go on with a request that was begun before. leave: without cancelling it at the end.
+
+        Raises: ConnectionLostError when the host has forgotten it since.
+        """
+        await self._connect()
+        if memory is not None and self._memory != memory:
+            raise ConnectionLostError(f"the host at {self._url} was started again meanwhile; the outcome is unknown")
+        exchange = self._new()
+        self._put([wire.ATTACH, exchange.number, name, after])
+        try:
+            yield exchange
+        finally:
+            self._open.pop(exchange.number, None)
+            if not exchange.ended and not leave:
+                self._put([wire.CANCEL, exchange.number])
+
+    async def attach(self, name: str, after: int) -> AsyncGenerator[Any, None]:
+        """Yield the replies of a request that was begun under a key, from a number on."""
+        async with self._attached(name, after, leave=True) as exchange:
+            while values := await exchange.values():
+                self._put([wire.CREDIT, exchange.number, len(values)])
+                for value in values:
+                    yield value
+            if exchange.replied:
+                yield exchange.reply
 
     async def send(
         self,
@@ -231,26 +286,6 @@ class RemoteConnection:
         self._count += 1
         exchange = self._open[self._count] = Exchange(self._count)
         return exchange
-
-    async def _feed(self, exchange: Exchange, items: Items) -> None:
-        try:
-            if isinstance(items, AsyncIterable):
-                async for item in items:
-                    await self._send_item(exchange, item)
-            else:
-                for item in items:
-                    await self._send_item(exchange, item)
-        except Exception as error:  # the replies that were still to come depend on it: the reader is told at once
-            said = f"the items of the request raised {type(error).__name__}: {error}"
-            self._put([wire.CANCEL, exchange.number])
-            exchange.fail(error if isinstance(error, ActorflowError) else activation_error(error, said))
-        else:
-            self._put([wire.END, exchange.number])
-
-    async def _send_item(self, exchange: Exchange, item: Any) -> None:
-        codec.encode(item)  # what cannot travel is refused here, where it can be told apart
-        await exchange.take_room()
-        self._put([wire.ITEMS, exchange.number, [item]])
 
     # -- the connection
 
@@ -336,8 +371,90 @@ async def _write_all(socket: aiohttp.ClientWebSocketResponse, writing: asyncio.Q
             await socket.send_bytes(await writing.get())
 
 
+class Feeder:
+    """Sends the items of one request, and after a lost connection those again that had not come.
+
+    An item counts as taken when the host makes room for another in its place.
+    """
+
+    def __init__(self, put: Callable[[list[Any]], None], items: Items) -> None:
+        self._put = put
+        self._items = items
+        self._exchange: Exchange | None = None
+        self._unsure: deque[Any] = deque()  # sent, and perhaps not taken
+        self._taken = 0
+        self._ended = False
+        self._task: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+
+    def go_on(self, exchange: Exchange) -> None:
+        """Send over this exchange from now on."""
+        self._exchange = exchange
+        exchange.on_accepted = self._accepted
+        exchange.on_room = self._taken_more
+
+    def _accepted(self, taken: int) -> None:
+        """Send again what the host has not got, and begin, or go on, with what is left."""
+        exchange = self._exchange
+        assert exchange is not None
+        while self._taken < taken and self._unsure:
+            self._unsure.popleft()
+            self._taken += 1
+        exchange.spent = len(self._unsure)
+        for item in self._unsure:
+            self._put([wire.ITEMS, exchange.number, [item]])
+        if self._ended:
+            self._put([wire.END, exchange.number])
+        if self._task is None:
+            self._task = asyncio.create_task(self._feed(), name="items of a request")
+        self._changed.set()
+
+    def _taken_more(self, count: int) -> None:
+        for _ in range(min(count, len(self._unsure))):
+            self._unsure.popleft()
+            self._taken += 1
+        self._changed.set()
+
+    async def _feed(self) -> None:
+        try:
+            if isinstance(self._items, AsyncIterable):
+                async for item in self._items:
+                    await self._send(item)
+            else:
+                for item in self._items:
+                    await self._send(item)
+        except Exception as error:  # the replies that were still to come depend on it: the reader is told at once
+            said = f"the items of the request raised {type(error).__name__}: {error}"
+            exchange = self._exchange
+            assert exchange is not None
+            self._put([wire.CANCEL, exchange.number])
+            exchange.fail(error if isinstance(error, ActorflowError) else activation_error(error, said))
+            return
+        self._ended = True
+        assert self._exchange is not None
+        self._put([wire.END, self._exchange.number])
+
+    async def _send(self, item: Any) -> None:
+        codec.encode(item)  # what cannot travel is refused here, where it can be told apart
+        while (exchange := self._exchange) is None or exchange.spent >= exchange.room:
+            self._changed.clear()
+            await self._changed.wait()
+        exchange.spent += 1
+        self._unsure.append(item)
+        self._put([wire.ITEMS, exchange.number, [item]])
+
+    async def stop(self) -> None:
+        """Send nothing more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
 class Exchange:
-    """One request as the client sees it."""
+    """One request as the client sees it.
+
+    room: items that might be sent so far.   spent: those that were.   replied: it ended with one reply, and this is it.
+    """
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -346,7 +463,11 @@ class Exchange:
         self._value: Any = None
         self._values: list[Any] = []
         self._error: Exception | None = None
-        self._room = 0
+        self.room = self.spent = 0
+        self.replied = False
+        self.reply: Any = None
+        self.on_accepted: Callable[[int], None] | None = None
+        self.on_room: Callable[[int], None] | None = None
         self._changed: asyncio.Future[None] | None = None
 
     def receive(self, frame: list[Any]) -> None:
@@ -361,13 +482,20 @@ class Exchange:
             return
         if kind in {wire.REPLY, wire.DONE}:
             self.ended = True
-            self._value = frame[2] if kind == wire.REPLY else None
+            self.replied = kind == wire.REPLY
+            self._value = self.reply = frame[2] if self.replied else None
         elif kind == wire.ACCEPTED:
             self._value = frame[2]
+            if self.on_accepted is not None:
+                self.on_accepted(frame[3])
         elif kind == wire.VALUES:
             self._values.extend(frame[2])
         elif kind == wire.ROOM:
-            self._room += frame[2]
+            self.room += frame[2]
+            if self.on_room is not None and self.room > wire.ITEMS_AHEAD:
+                self.on_room(frame[2])
+            elif self.on_room is not None:
+                self.on_room(0)
         elif kind == wire.ERROR:
             self.fail(from_wire(frame[2]))
             return
@@ -396,12 +524,6 @@ class Exchange:
             raise self._error
         values, self._values = self._values, []
         return values
-
-    async def take_room(self) -> None:
-        """Wait until another item may be sent."""
-        while not self._room and not self.ended:
-            await self._change()
-        self._room -= 1
 
     async def _change(self) -> None:
         if self._changed is None or self._changed.done():

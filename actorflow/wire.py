@@ -9,14 +9,16 @@ A binary message is a MessagePack array of frames, and a frame is an array that 
     ITEMS    [2, id, [item, …]]                           VALUES   [18, id, [value, …]]     streamed replies
     END      [3, id]              no more items           DONE     [19, id]                 the end of streamed replies
     CREDIT   [4, id, count]       values may follow       ERROR    [20, id, error]          the end, badly
-    CANCEL   [5, id]                                      ACCEPTED [21, id, request id]
+    CANCEL   [5, id]                                      ACCEPTED [21, id, request id, items taken]
     ASK      [6, id, verb, argument]                      ROOM     [22, id, count]          items may follow
     FORGET   [7, [key, …]]        answers that have come  PROGRESS [23, id, outstanding, elapsed_s, [loop, …],
-                                                                    request id]
+    ATTACH   [8, id, key or request id, after]                      request id]
 
 `memory` names what a host remembers ("store:…" with a store, and the same after a restart): as long as it is the same,
 whoever asks again with the key of a request gets the one answer. `key` is nil where nobody will ask again. `id` is the
-client's number for an exchange; `mode` is one of MODES. Values are plain MessagePack; a client that says "tagged" in
+client's number for an exchange; `mode` is one of MODES. ATTACH goes on with a request that was begun under a key: with
+its one answer, or with its streamed replies from the number `after` on; ACCEPTED then says how many of its items have
+come, and those behind them are sent again. Values are plain MessagePack; a client that says "tagged" in
 HELLO also sends and receives the extensions of `actorflow.codec`, so that tuples, sets and declared types arrive as
 what they were. `ASK` verbs: "cancel" (a request id), "dead_letters" (nil), "replay" (a number), "cells" (nil),
 "cell" ([name, key]), "locks" (nil), "range" ([name, start, end, limit]), "state" ([name, key, start, end, limit], with
@@ -33,17 +35,18 @@ import msgspec
 from actorflow import codec
 from actorflow.errors import CodecError, ProtocolError, summary
 
-VERSION: Final = 2
+VERSION: Final = 3
 PATH: Final = "/wire"
 DURABLE: Final = "store:"
 """How the memory of a host with a store is named."""
 
-HELLO, REQUEST, ITEMS, END, CREDIT, CANCEL, ASK, FORGET = range(8)
+HELLO, REQUEST, ITEMS, END, CREDIT, CANCEL, ASK, FORGET, ATTACH = range(9)
 WELCOME, REPLY, VALUES, DONE, ERROR, ACCEPTED, ROOM, PROGRESS = range(16, 24)
 
-ONE, SEND, STREAM, WATCHED = "one", "send", "stream", "watched"
-MODES: Final = (ONE, SEND, STREAM, WATCHED)
-"""ask for one reply; send and await no reply; stream items in and replies out; as "one", with PROGRESS frames."""
+ONE, SEND, STREAM, WATCHED, OWN_STREAM = "one", "send", "stream", "watched", "own-stream"
+MODES: Final = (ONE, SEND, STREAM, WATCHED, OWN_STREAM)
+"""ask for one reply; send and await no reply; stream items in and replies out; as "one", with PROGRESS frames; as
+"stream", with a key that only this client knows, so that the request ends when its client does not come back."""
 
 ITEMS_AHEAD: Final = 1024
 """Items, or values, that one side may send before the other has made room for more."""
@@ -62,12 +65,13 @@ _SHAPES: dict[int, tuple[type | tuple[type, ...], ...]] = {
     CANCEL: (int,),
     ASK: (int, str, object),
     FORGET: (list,),
+    ATTACH: (int, str, int),
     WELCOME: (int, str, int),
     REPLY: (int, object),
     VALUES: (int, list),
     DONE: (int,),
     ERROR: ((int, type(None)), dict),
-    ACCEPTED: (int, str),
+    ACCEPTED: (int, str, int),
     ROOM: (int, int),
     PROGRESS: (int, int, (int, float), list, str),
 }
@@ -96,7 +100,7 @@ def unpack(data: bytes, *, nesting_depth: int, from_client: bool) -> list[list[A
     frames = codec.decode_untrusted(data, nesting_depth=nesting_depth)
     if type(frames) is not list:
         raise ProtocolError(f"a message is an array of frames, not {summary(frames)}")
-    low, high = (HELLO, FORGET) if from_client else (WELCOME, PROGRESS)
+    low, high = (HELLO, ATTACH) if from_client else (WELCOME, PROGRESS)
     for frame in frames:
         if type(frame) is not list or not frame or type(frame[0]) is not int or not low <= frame[0] <= high:
             raise ProtocolError(f"not a frame: {summary(frame)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from aiohttp import web
@@ -19,10 +19,12 @@ from actorflow.errors import (
     CodecError,
     InvalidItemError,
     ProtocolError,
+    RequestCancelledError,
     TooManyRequestsError,
 )
 from actorflow.runtime.answers import Answer
 from actorflow.runtime.host import Host
+from actorflow.runtime.replays import Replay
 from actorflow.runtime.request import ReplyQueue, Request
 
 log = logging.getLogger("actorflow.session")
@@ -34,6 +36,7 @@ UNSENT_FRAMES_MAX = 4
 """Replies of so many times `frame_bytes` may wait for a slow reader before its connection is closed."""
 
 CLOSE_TIMEOUT_S = 5.0
+HELLO_TIMEOUT_S = 10.0
 
 
 class _Credit:
@@ -77,6 +80,11 @@ class Session:
         self._unsent_bytes = 0
         self._writer = host.loop.create_task(self._write_all(), name="session writer")
         self._greeted = self._closed = False
+        self._late = host.loop.call_later(HELLO_TIMEOUT_S, self._too_late)
+
+    def _too_late(self) -> None:
+        if not (self._greeted or self._closed):
+            self._run(self.refuse(f"it did not say HELLO within {HELLO_TIMEOUT_S:g} s"), "end of a silent client")
 
     # -- bytes
 
@@ -124,10 +132,13 @@ class Session:
         if self._closed:
             return
         self._outbox.flush()
+        self._late.cancel()
         self._closed = True
         for number, request in list(self._open.items()):
             if (watcher := self._watchers.pop(number, None)) is not None:
                 request.more().watchers.pop(watcher, None)  # it has a key: its client may ask again
+            elif (replay := self._host.replays.find(request.id)) is not None:
+                replay.left(self)  # so has this one, and may come back for its replies
             else:
                 request.on_end = None
                 request.cancel("its client left")
@@ -168,6 +179,11 @@ class Session:
             self._ask(*frame[1:])
         elif kind == wire.FORGET:
             self._host.answers.forget(key for key in frame[1] if type(key) is str)
+        elif kind == wire.ATTACH:
+            try:
+                self._attach(*frame[1:])
+            except ActorflowError as error:
+                self._outbox.put([wire.ERROR, frame[1], error.to_wire()])
         else:
             raise ProtocolError("HELLO is the first frame, and only that")
 
@@ -193,18 +209,18 @@ class Session:
         mode: str,
         key: str | None,
     ) -> None:
-        if number in self._open:
-            raise ProtocolError(f"exchange {number} is open already")
+        self._check_new(number)
         if mode not in wire.MODES:
             raise ProtocolError(f"mode is one of {', '.join(wire.MODES)}, not {mode!r}")
-        if len(self._open) >= OPEN_MAX:
-            raise TooManyRequestsError(f"this connection has {OPEN_MAX} requests open, its limit; await some first")
         if timeout_s is not None and not 0 < timeout_s < float("inf"):
             raise InvalidItemError(f"timeout_s={timeout_s!r} is not a positive number of seconds")
         host = self._host
         wiring = host.stream(stream)
-        if mode == wire.STREAM:
-            self._begin_stream(number, host.feed(wiring, timeout_s, attributes))
+        if mode in {wire.STREAM, wire.OWN_STREAM}:
+            if key is not None:
+                host.replays.check_new(key)
+            request = host.feed(wiring, timeout_s, attributes)
+            self._begin_stream(number, request, key, own=mode == wire.OWN_STREAM)
             return
         item = wiring.checked(item)
         if key is not None:
@@ -216,7 +232,7 @@ class Session:
             host.detach(request)
             request.more().sent = True
             host.enter(request, [item])
-            self._when_durable([wire.ACCEPTED, number, request.id])
+            self._when_durable([wire.ACCEPTED, number, request.id, 1])
             return
         self._open[number] = request
         request.on_end = lambda ended: self._ended(number, ended)
@@ -224,10 +240,18 @@ class Session:
         if mode == wire.WATCHED and not request.state:
             self._run(self._report(number, request), "progress")
 
+    def _check_new(self, number: int) -> None:
+        """Refuse the number of an exchange that is open, or one exchange too many."""
+        if number in self._open:
+            raise ProtocolError(f"exchange {number} is open already")
+        if len(self._open) >= OPEN_MAX:
+            raise TooManyRequestsError(f"this connection has {OPEN_MAX} requests open, its limit; await some first")
+
     def _begun_once(self, number: int, begun: Request | Answer, key: str, mode: str) -> None:
         """Answer a request with a key: as it was answered before, or when it ends."""
         if mode == wire.SEND:
-            self._when_durable([wire.ACCEPTED, number, begun.id if isinstance(begun, Request) else key])
+            request_id = begun.id if isinstance(begun, Request) else begun.request_id or key
+            self._when_durable([wire.ACCEPTED, number, request_id, 1])
             return
         if isinstance(begun, Answer):
             if begun.error is not None:
@@ -293,16 +317,55 @@ class Session:
 
     # -- streams of items and replies
 
-    def _begin_stream(self, number: int, request: Request) -> None:
+    def _begin_stream(self, number: int, request: Request, key: str | None, *, own: bool) -> None:
+        request.more().idle_since_s = self._host.now_s()
+        if key is not None:
+            try:
+                replay = self._host.replays.begin(key, request, own=own)
+            except ActorflowError as error:
+                request.fail(error)
+                raise
+            self._open_stream(number, request, self._forward_kept(number, replay, 0))
+            return
         if request.replies is None:
             request.replies = ReplyQueue(request)
         request.replies.streamed = True
-        request.more().idle_since_s = self._host.now_s()
+        self._open_stream(number, request, self._forward(number, request))
+
+    def _open_stream(self, number: int, request: Request, forward: Coroutine[Any, Any, None], taken: int = 0) -> None:
         self._open[number] = request
         self._credits[number] = _Credit(self._host.loop)
-        self._outbox.put([wire.ACCEPTED, number, request.id])
+        self._outbox.put([wire.ACCEPTED, number, request.id, taken])
         self._outbox.put([wire.ROOM, number, wire.ITEMS_AHEAD])
-        self._run(self._forward(number, request), f"replies of {request.id}")
+        self._run(forward, f"replies of {request.id}")
+
+    def _attach(self, number: int, name: str, after: int) -> None:
+        """Go on with a request that was begun under a key, here or over another connection."""
+        self._check_new(number)
+        replay = self._host.replays.find(name)
+        if replay is not None:
+            replay.check(after)
+            if replay.session is not None:
+                replay.session.forget(replay.request)
+            self._open_stream(number, replay.request, self._forward_kept(number, replay, after), replay.taken)
+            return
+        self._run(self._answer_again(number, name), f"answer of {name[:64]}")
+
+    async def _answer_again(self, number: int, name: str) -> None:
+        try:
+            value = await self._host.answer_of(name)
+        except ActorflowError as error:
+            self._put([wire.ERROR, number, error.to_wire()])
+        else:
+            self._put([wire.REPLY, number, value])
+
+    def forget(self, request: Request) -> None:
+        """Close what is open of a request, which goes on over another connection."""
+        for number in [number for number, each in self._open.items() if each is request]:
+            del self._open[number]
+            self._credits.pop(number, None)
+            said = RequestCancelledError(f"somebody else reads the replies of request {request.id} now")
+            self._put([wire.ERROR, number, said.to_wire()])
 
     def _feed(self, number: int, items: list[Any]) -> None:
         request = self._open.get(number)
@@ -315,6 +378,8 @@ class Session:
         except ActorflowError as error:
             request.fail(error)
             return
+        if (replay := self._host.replays.find(request.id)) is not None:
+            replay.taken += len(items)
         request.more().idle_since_s = self._host.now_s()
         self._host.feed_items(request, checked)
         if request.crowded():
@@ -346,6 +411,30 @@ class Session:
             self._open.pop(number, None)
             self._credits.pop(number, None)
             request.cancel("its client left")
+
+    async def _forward_kept(self, number: int, replay: Replay, after: int) -> None:
+        """Send replies that are kept, from a number on; what is kept goes on without this connection."""
+        credit, request, reader = self._credits[number], replay.request, object()
+        replay.reader, replay.session = reader, self
+        try:
+            while values := await replay.read(after, reader):
+                request.more().idle_since_s = self._host.now_s()
+                # what there is room for has been read: the client announces it when its caller has taken as many
+                some = await credit.take(len(values))
+                if replay.reader is not reader:
+                    return
+                replay.acknowledge(after + some - wire.ITEMS_AHEAD)
+                self._outbox.put([wire.VALUES, number, values[:some]])
+                after += some
+            if replay.reader is reader:
+                self._outbox.put([wire.DONE, number])
+        except ActorflowError as error:
+            if replay.reader is reader:
+                self._outbox.put([wire.ERROR, number, error.to_wire()])
+        finally:
+            if self._open.get(number) is request and replay.reader is reader:
+                self._open.pop(number, None)
+                self._credits.pop(number, None)
 
     def _run(self, coroutine: Any, name: str) -> None:
         task = self._host.loop.create_task(coroutine, name=name)

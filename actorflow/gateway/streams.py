@@ -54,8 +54,10 @@ class StreamRoutes:
         item = wiring.checked(await read_item(request))
         timeout_s = timeout_of(request)
         if form is not None:
-            if key is not None and (known := host.replays.find(key)) is not None:
-                return await self._stream_kept(request, known, form, 0)
+            if key is not None:
+                if (known := host.replays.find(key)) is not None:
+                    return await self._stream_kept(request, known, form, 0)
+                host.replays.check_new(key)
             work = host.open(wiring, timeout_s, attributes_of(request))
             return await self._streamed(request, work, [item], form, key)
         if key is None:
@@ -173,11 +175,9 @@ async def _values_of(work: Request) -> AsyncIterator[list[Any]]:
 
 async def _kept_values(replay: Replay, number: int) -> AsyncIterator[list[Any]]:
     """Yield the replies that are kept, and those that still come."""
-    reader = replay.reader = object()
-    while some := await replay.read(number, reader):
+    read = replay.reading(number)
+    while some := await read():
         yield some
-        number += len(some)
-        replay.acknowledge(number)
 
 
 async def _write_stream(

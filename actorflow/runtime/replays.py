@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Coroutine
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from actorflow.runtime.host import Host
 
 KEY_CHARACTERS_MAX = 256
+COMES_BACK_S = 10.0
+"""How long a client may be away whose request ends with it."""
+
 SAMPLE = 8
 """Elements of a container that are looked at to guess its size."""
 
@@ -24,14 +28,16 @@ class Replay:
     `taken`: items of its input that have come.   A reader at a time: who reads from now on ends the reading of others.
     """
 
-    def __init__(self, host: Host, request: Request, key: str) -> None:
+    def __init__(self, host: Host, request: Request, key: str, *, own: bool) -> None:
         self._host = host
+        self._own = own
         self.request = request
         self.key = key
         self.id = request.id
         self.first = 0
         self.taken = 0
         self.reader: object = None
+        self.session: Any = None  # the connection that sends them just now
         self._values: deque[tuple[Any, int]] = deque()
         self._bytes = 0
         self._had = 0  # number of the first reply that its caller may not have yet
@@ -76,6 +82,20 @@ class Replay:
                 return []
         return [value for value, _ in islice(self._values, number - self.first, None)]
 
+    def reading(self, number: int) -> Callable[[], Coroutine[Any, Any, list[Any]]]:
+        """Return what reads on from a number, as `ReplyQueue.read` does. Raises: ReplayExpiredError."""
+        self.check(number)
+        reader = self.reader = object()
+
+        async def read() -> list[Any]:
+            nonlocal number
+            values = await self.read(number, reader)
+            number += len(values)
+            self.acknowledge(number)
+            return values
+
+        return read
+
     async def _pull(self) -> None:
         """Take what the request has answered meanwhile, or its end."""
         queue = self.request.replies
@@ -102,11 +122,21 @@ class Replay:
     def _trim(self) -> None:
         """Keep no more of what its caller has than there is room for."""
         most = self._host.limits.replay_bytes
-        ended = bool(self.request.state)
-        while self._values and self._bytes > most and (self.first < self._had or ended):
+        while self._values and self._bytes > most and self.first < self._had:
             _, size = self._values.popleft()
             self._bytes -= size
             self.first += 1
+
+    def left(self, session: Any) -> None:
+        """Note that a connection has ended."""
+        if self.session is session:
+            self.session = None
+            if self._own and not self.request.state:
+                self._host.loop.call_later(COMES_BACK_S, self._look_left)
+
+    def _look_left(self) -> None:
+        if self.session is None and not self.request.state:
+            self.request.cancel("its client left")
 
     def stop(self) -> None:
         """Wait for nothing any more."""
@@ -125,10 +155,20 @@ class Replays:
         """Return what is kept under a key, or under the id of a request."""
         return self._known.get(name)
 
-    def begin(self, key: str, request: Request) -> Replay:
-        """Keep the replies of a request. Raises: InvalidItemError; TooManyRequestsError."""
+    def check_new(self, key: str) -> None:
+        """Refuse a key that is none, or that belongs to a request that was begun before. Raises: InvalidItemError."""
         if not 0 < len(key) <= KEY_CHARACTERS_MAX:
             raise InvalidItemError(f"an idempotency key has 1 to {KEY_CHARACTERS_MAX} characters, not {len(key)}")
+        if key in self._known:
+            raise InvalidItemError(
+                f"key {key[:64]!r} belongs to a request that was begun before: attach to it, or take a new key"
+            )
+
+    def begin(self, key: str, request: Request, *, own: bool = False) -> Replay:
+        """Keep the replies of a request. own: nobody but its caller knows the key, so that it ends with its caller.
+
+        Raises: InvalidItemError; TooManyRequestsError.
+        """
         if len(self._known) >= 2 * self._host.limits.replays_kept:
             raise TooManyRequestsError(
                 f"host {self._host.name} keeps the replies of {len(self._known) // 2} requests, its limit; try again "
@@ -138,7 +178,7 @@ class Replays:
         if request.replies is None:
             request.replies = ReplyQueue(request)
         request.replies.streamed = True
-        replay = self._known[key] = self._known[request.id] = Replay(self._host, request, key)
+        replay = self._known[key] = self._known[request.id] = Replay(self._host, request, key, own=own)
         request.more().own("watchers")[self._ended] = None
         return replay
 

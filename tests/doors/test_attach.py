@@ -1,0 +1,239 @@
+"""Coming back: a request with a key goes on without its caller, and its replies can be had again for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from actorflow import App, Client, InvalidItemError, Limits, Operator, ReplayExpiredError, RequestCancelledError
+from actorflow.gateway import Gateway, serving
+from actorflow.remote import RemoteConnection
+from actorflow.runtime import replays
+
+gates: dict[str, asyncio.Event] = {}
+
+
+class Count(Operator):
+    """Yields so many numbers."""
+
+    def process(self, most: int) -> Any:
+        yield from range(most)
+
+
+class CountSlowly(Operator):
+    """Yields numbers, the second half when somebody opens the gate."""
+
+    async def process(self, most: int) -> Any:
+        for number in range(most):
+            if number == most // 2:
+                await gates.setdefault("half", asyncio.Event()).wait()
+            yield number
+
+
+class Wait(Operator):
+    async def process(self, name: str) -> str:
+        await gates.setdefault(name, asyncio.Event()).wait()
+        return name
+
+
+def app(**limits: Any) -> App:
+    app = App("attach", limits=Limits(**limits))
+    app.stream("count", int, int, replies="many").then(Count)
+    app.stream("slowly", int, int, replies="many").then(CountSlowly)
+    app.stream("double", int, int, replies="many").map(lambda number: number * 2)
+    app.stream("sum", int, int).fold(0, lambda total, number: total + number)
+    app.stream("wait", str, str).then(Wait)
+    return app
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[Gateway]:
+    gates.clear()
+    async with serving(app(), port=0) as gateway:
+        yield gateway
+
+
+@pytest.fixture(params=["far", "near"])
+async def client(request: Any) -> AsyncIterator[Client]:
+    gates.clear()
+    if request.param == "near":
+        async with app().local() as near:
+            yield near
+        return
+    async with serving(app(), port=0) as gateway, Client(gateway.url) as far:
+        yield far
+
+
+def cut(client: Client) -> None:
+    """Tear the connection of a client, without a word to the other side."""
+    connection = client._connection
+    assert isinstance(connection, RemoteConnection)
+    assert connection._socket is not None
+    connection._socket._response.connection.transport.abort()  # type: ignore[union-attr]
+
+
+async def test_replies_go_on_where_they_were_when_the_connection_is_lost(door: Gateway) -> None:
+    got = []
+    async with Client(door.url) as client:
+        async for number in client.stream("slowly", 4_000):
+            got.append(number)
+            if number in {10, 1_999}:
+                cut(client)
+                gates.setdefault("half", asyncio.Event()).set()
+
+    assert got == list(range(4_000))
+
+
+async def test_items_are_sent_again_only_when_they_had_not_come(door: Gateway) -> None:
+    async with Client(door.url) as client:
+
+        async def items() -> AsyncIterator[int]:
+            for number in range(5_000):
+                if number in {100, 2_500, 4_999}:
+                    cut(client)
+                    await asyncio.sleep(0.01)
+                yield number
+
+        doubled = [number async for number in client.stream("double", items=items())]
+        total = [number async for number in client.stream("sum", items=items())]
+
+    assert doubled == [2 * number for number in range(5_000)]
+    assert total == [sum(range(5_000))]
+
+
+async def test_who_has_the_key_takes_the_replies_over_from_any_number_on(client: Client) -> None:
+    first = client.stream("slowly", 100, key="mine")
+    began = [await anext(first) for _ in range(3)]
+
+    taken_over = client.attach("mine", after=3)
+    rest = [await anext(taken_over)]
+    gates.setdefault("half", asyncio.Event()).set()
+    rest += [number async for number in taken_over]
+
+    assert began == [0, 1, 2]
+    assert rest == list(range(3, 100))
+    await first.aclose()
+
+
+async def test_the_replies_of_a_request_that_has_ended_can_be_had_again(client: Client) -> None:
+    assert [number async for number in client.stream("count", 5, key="again")] == [0, 1, 2, 3, 4]
+
+    assert [number async for number in client.attach("again", after=3)] == [3, 4]
+    assert [number async for number in client.attach("again")] == [0, 1, 2, 3, 4]
+    assert [number async for number in client.attach("again", after=5)] == []
+
+
+async def test_the_one_answer_of_a_request_with_a_key_can_be_awaited_by_others(client: Client) -> None:
+    asking = asyncio.create_task(client.request("wait", "gate", key="one"))
+    await asyncio.sleep(0.05)
+
+    watching = asyncio.create_task(anext(client.attach("one")))
+    await asyncio.sleep(0.05)
+    gates["gate"].set()
+
+    assert await asking == await watching == "gate"
+    assert [value async for value in client.attach("one")] == ["gate"]
+
+
+async def test_a_key_belongs_to_one_streamed_request(client: Client) -> None:
+    assert [number async for number in client.stream("count", 2, key="taken")] == [0, 1]
+
+    with pytest.raises(InvalidItemError, match="begun before"):
+        _ = [number async for number in client.stream("count", 2, key="taken")]
+
+
+async def test_what_nobody_has_heard_of_is_not_replayed(client: Client) -> None:
+    with pytest.raises(ReplayExpiredError, match="no request 'nobody'"):
+        _ = [each async for each in client.attach("nobody")]
+
+
+async def test_replies_that_their_caller_has_are_kept_within_a_limit() -> None:
+    async with serving(app(replay_bytes=50_000), port=0) as gateway, Client(gateway.url) as client:
+        numbers = [number async for number in client.stream("count", 20_000, key="much")]
+        with pytest.raises(ReplayExpiredError, match="not kept any more"):
+            _ = [number async for number in client.attach("much")]
+        last = [number async for number in client.attach("much", after=19_990)]
+
+    assert numbers == list(range(20_000))
+    assert last == list(range(19_990, 20_000))
+
+
+async def test_replies_are_kept_for_a_while_only() -> None:
+    async with app(replay_s=0.05).local() as client:
+        assert [number async for number in client.stream("count", 2, key="short")] == [0, 1]
+        await asyncio.sleep(0.1)
+
+        with pytest.raises(ReplayExpiredError):
+            _ = [number async for number in client.attach("short")]
+
+
+async def test_a_stream_whose_client_does_not_come_back_ends(door: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replays, "COMES_BACK_S", 0.05)
+    client = Client(door.url)
+    replies = client.stream("slowly", 100)
+    assert await anext(replies) == 0
+    host = door._host
+
+    cut(client)
+    client._connection._url = "http://127.0.0.1:1"  # type: ignore[union-attr]
+    async with asyncio.timeout(5):
+        while host.requests:
+            await asyncio.sleep(0.01)
+    await replies.aclose()
+    await client.close()
+
+
+async def test_a_stream_with_a_key_of_its_callers_goes_on_alone(door: Gateway) -> None:
+    client = Client(door.url)
+    replies = client.stream("slowly", 100, key="alone")
+    assert await anext(replies) == 0
+    cut(client)
+    gates.setdefault("half", asyncio.Event()).set()
+
+    async with Client(door.url) as other:
+        assert [number async for number in other.attach("alone")] == list(range(100))
+    await replies.aclose()
+    await client.close()
+
+
+async def test_who_reads_no_more_is_told_who_does(door: Gateway) -> None:
+    async with Client(door.url) as one, Client(door.url) as other:
+        first = one.stream("slowly", 10, key="shared")
+        assert [await anext(first) for _ in range(5)] == [0, 1, 2, 3, 4]
+        waiting = asyncio.create_task(anext(first))
+        await asyncio.sleep(0.05)
+        second = other.attach("shared", after=5)
+        taking = asyncio.create_task(anext(second))
+
+        with pytest.raises(RequestCancelledError, match="somebody else reads"):
+            await waiting
+        gates["half"].set()
+        assert await taking == 5
+        await second.aclose()
+
+
+async def test_events_go_on_behind_the_last_that_came(door: Gateway) -> None:
+    gates.setdefault("half", asyncio.Event()).set()
+    accept = {"Accept": "text/event-stream"}
+    async with aiohttp.ClientSession(door.url) as http:
+        async with http.post("/streams/slowly", json=6, headers={**accept, "Idempotency-Key": "sse"}) as response:
+            whole = await response.text()
+        async with http.get("/requests/sse/replies", headers={**accept, "Last-Event-ID": "3"}) as response:
+            rest = await response.text()
+        async with http.get("/requests/sse/replies?after=4") as response:
+            lines = await response.text()
+        async with http.get("/requests/unknown/replies") as response:
+            gone = response.status, await response.json()
+
+    events = [part.split("\n") for part in whole.strip().split("\n\n")]
+    assert [(int(each[0][4:]), json.loads(each[2][6:])) for each in events[:-1]] == [(n, n) for n in range(6)]
+    assert events[-1] == ["event: end", "data: {}"]
+    assert rest.startswith("id: 4\nevent: reply\ndata: 4\n\nid: 5\n")
+    assert lines == "4\n5\n"
+    assert gone[0] == 410
+    assert gone[1]["title"] == "ReplayExpiredError"
