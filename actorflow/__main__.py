@@ -1,5 +1,5 @@
 """`python -m actorflow` is the `actorflow` command."""
 
-from actorflow.cli import main
+from actorflow.cli.main import main
 
 main()

@@ -7,8 +7,12 @@ from typing import Any
 
 from actorflow.errors import UnknownStreamError, summary
 from actorflow.runtime.host import Host
+from actorflow.runtime.looking import details_of, host_of, line_of, requests_of
 from actorflow.runtime.reading import LIMIT, hashable, list_cells, list_locks, parse_key, read_cell, read_range
 from actorflow.runtime.request import UNSET
+
+REQUESTS_MAX = 10_000
+"""Requests in flight that one answer shows."""
 
 
 def told(host: Host, verb: str, argument: Any) -> Any:
@@ -58,6 +62,33 @@ def _state(host: Host, argument: list[Any]) -> Any:
     return [list(pair) for pair in read_range(host, name, start=first, end=last, limit=limit)]
 
 
+def _forget(host: Host, number: int) -> None:
+    host.dead_letters.forget(number)
+
+
+def _requests(host: Host, argument: list[Any]) -> list[dict[str, Any]]:
+    stream, limit = argument
+    return [line_of(request) for request in requests_of(host, stream=stream, limit=limit)]
+
+
+def _request(host: Host, request_id: str) -> dict[str, Any]:
+    request = host.find(request_id)
+    if request is None:
+        raise UnknownStreamError(f"no request {request_id!r} is in flight here")
+    return details_of(request)
+
+
+def _is_choice(argument: Any) -> bool:
+    """Return whether an argument is a stream's name, or nil, and how many requests of it are wanted."""
+    return (
+        type(argument) is list
+        and len(argument) == 2
+        and type(argument[0]) in {str, type(None)}
+        and type(argument[1]) is int
+        and 0 < argument[1] <= REQUESTS_MAX
+    )
+
+
 def _is_name(argument: Any, count: int) -> bool:
     return type(argument) is list and len(argument) == count and type(argument[0]) is str
 
@@ -66,6 +97,10 @@ VERBS: dict[str, tuple[Callable[[Any], bool], Callable[[Host, Any], Any]]] = {
     "cancel": (lambda argument: type(argument) is str, _cancel),
     "dead_letters": (lambda _: True, lambda host, _: [letter.to_wire() for letter in host.dead_letters.list()]),
     "replay": (lambda argument: type(argument) is int, lambda host, number: host.dead_letters.replay(number)),
+    "forget_dead_letter": (lambda argument: type(argument) is int, _forget),
+    "ps": (lambda _: True, lambda host, _: host_of(host)),
+    "requests": (_is_choice, _requests),
+    "request": (lambda argument: type(argument) is str, _request),
     "cells": (lambda _: True, lambda host, _: list_cells(host)),
     "cell": (lambda argument: _is_name(argument, 2), _cell),
     "range": (lambda argument: _is_name(argument, 4) and type(argument[3]) in {int, type(None)}, _range),

@@ -7,8 +7,9 @@ Plain values are encoded as any MessagePack library encodes them. What MessagePa
     code 6  Address      code 7  an ActorflowError                   code 8  a map whose keys are not scalars
     code 9  a value of the standard library: datetime, date, time, timedelta, Decimal, Fraction, UUID, complex, range
 
-A type is registered when the program names it in a stream or an operator, or when a value of it is first sent from this
-process. Decoding never imports, and makes only types that are registered here: a foreign name is a `CodecError`.
+A type is registered when the program names it, or a type that has it inside, in a stream or a cell, or when a value of
+it is first sent from this process. Decoding never imports. What comes from outside makes only types that are registered
+here, what this software has written also others of modules that are loaded: a foreign name is a `CodecError`.
 
 Bytes come from a host of ours (`decode`) or from outside (`decode_untrusted`). From outside, nesting, the size of
 numbers and the count of keys with one hash are bounded, and a dataclass is made by its constructor, which checks it.
@@ -23,6 +24,8 @@ import decimal
 import enum
 import fractions
 import operator
+import sys
+import typing
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -86,6 +89,7 @@ _SCALARS: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
 _SCALAR_NAMES = {kind.__name__: kind for kind in _SCALARS}
 
 _encoder = msgspec.msgpack.Encoder()
+_ordered_encoder = msgspec.msgpack.Encoder(order="deterministic")
 _types: dict[str, type] = {}
 
 
@@ -99,8 +103,28 @@ def register(kind: type) -> None:
     _types[type_name(kind)] = kind
 
 
-def encode(value: object) -> bytes:
+def register_all(annotation: Any) -> None:
+    """Register every class that an annotation names, however deep: of fields, of elements, of unions."""
+    todo, seen = [annotation], set()
+    while todo:
+        kind = todo.pop()
+        todo.extend(typing.get_args(kind))
+        if not isinstance(kind, type) or kind in seen:
+            continue
+        seen.add(kind)
+        if kind.__module__ == "builtins" or not hasattr(kind, "__mro__"):
+            continue
+        register(kind)
+        try:
+            todo.extend(typing.get_type_hints(kind).values())
+        except Exception:  # noqa: S112 - names that are defined nowhere yet: what they mean is known when a value is seen
+            continue
+
+
+def encode(value: object, *, ordered: bool = False) -> bytes:
     """Encode one value; tuples, sets, big integers and registered types keep what they are.
+
+    ordered: with the entries of dicts in the order of their keys.
 
     Raises: CodecError when the value, or something in it, cannot be encoded.
     """
@@ -110,11 +134,45 @@ def encode(value: object) -> bytes:
                 return _encoder.encode(value)
             except OverflowError:  # an integer that MessagePack does not know
                 pass
-        return _encoder.encode(_tagged(value))
+        return (_ordered_encoder if ordered else _encoder).encode(_tagged(value))
     except RecursionError:
         raise CodecError(f"a value nests too deeply or contains itself: {type(value).__name__}") from None
     except (TypeError, ValueError, OverflowError) as error:
         raise CodecError(f"cannot encode {summary(value)}: {error}") from error
+
+
+def encode_key(key: object) -> bytes:
+    """Encode a key so that equal ones have the same bytes: 1, 1.0 and True, or two sets in whatever order.
+
+    Raises: CodecError.
+    """
+    kind = type(key)
+    return encode(key if kind is str or kind is int or kind is bytes else _plainest(key))
+
+
+def _plainest(key: Any) -> Any:
+    """Return the plainest of all keys that are equal to one."""
+    kind = type(key)
+    if kind is tuple:
+        return tuple(map(_plainest, key))
+    if kind is frozenset:
+        return frozenset(map(_plainest, key))
+    if isinstance(key, enum.Enum):
+        return _plainest(key.value) if isinstance(key, (int, str)) else key
+    if isinstance(key, (bool, int, float, complex, decimal.Decimal, fractions.Fraction)):
+        for plainer in (int, float):
+            try:
+                if plainer(key) == key:  # type: ignore[arg-type] # a complex number is none, and says so
+                    return plainer(key)  # type: ignore[arg-type]
+            except (TypeError, ValueError, OverflowError):
+                continue
+    if kind is datetime.datetime and key.tzinfo is not None:
+        return key.astimezone(datetime.UTC)
+    if dataclasses.is_dataclass(kind):
+        return _rebuilt(kind, {each.name: _plainest(getattr(key, each.name)) for each in dataclasses.fields(kind)})
+    if isinstance(key, msgspec.Struct):
+        return msgspec.structs.replace(key, **{name: _plainest(getattr(key, name)) for name in key.__struct_fields__})
+    return key
 
 
 def plain(value: Any) -> Any:
@@ -247,12 +305,21 @@ def _tagged(value: Any) -> Any:
     if kind is Address:
         return _extension(ADDRESS, [value.host, value.number, value.name])
     if kind is set or kind is frozenset:
-        return _extension(SET if kind is set else FROZENSET, [_tagged(part) for part in value])
+        return _extension(SET if kind is set else FROZENSET, _in_one_order(value))
     if kind in _SCALARS:
         return _extension(SCALAR, [kind.__name__, _tagged(_SCALARS[kind][0](value))])
     if isinstance(value, ActorflowError):
         return _extension(ERROR, value.to_wire())
     return _tagged_object(value, kind)
+
+
+def _in_one_order(parts: Iterable[Any]) -> list[Any]:
+    """Return the parts of a set in an order that depends on nothing but them."""
+    tagged = [_tagged(part) for part in parts]
+    try:
+        return sorted(tagged)
+    except TypeError:
+        return sorted(tagged, key=_encoder.encode)
 
 
 def _all_plain(values: Any) -> bool:
@@ -310,8 +377,23 @@ def _untagged(code: int, data: memoryview) -> Any:
         return {key: part for key, part in content}  # noqa: C416 - a pair of the wrong length must raise here
     if code == OBJECT:
         name, fields = content
-        return _rebuilt(_known_type(name), fields)
+        return _rebuilt(_types.get(name) or _type_of_ours(name), fields)
     return _simple(code, content)
+
+
+def _type_of_ours(name: str) -> type:
+    """Return a class whose values this software has written: one of a module that is loaded. None is imported here."""
+    module_name, _, path = name.partition(":")
+    kind: Any = sys.modules.get(module_name)
+    for part in path.split("."):
+        kind = getattr(kind, part, None)
+    fits = isinstance(kind, type) and (
+        dataclasses.is_dataclass(kind) or issubclass(kind, (msgspec.Struct, enum.Enum)) or issubclass(kind, Exception)
+    )
+    if not fits or type_name(kind) != name:
+        return _known_type(name)
+    register(kind)
+    return kind  # type: ignore[no-any-return] # it is a class, as was just seen
 
 
 def _simple(code: int, content: Any) -> Any:

@@ -26,7 +26,7 @@ from actorflow.limits import Limits
 from actorflow.report import RequestReport, reports_from_wire
 
 CONNECT_TIMEOUT_S = 10.0
-RETRY_FIRST_S, RETRY_MAX_S, RETRY_LONGER_S = 0.02, 1.0, 10.0
+RETRY_FIRST_S, RETRY_MAX_S, RETRY_LONGER_S = 0.02, 1.0, 1.0
 """Pauses before a request is sent again, and how much longer than its deadline that is tried."""
 
 FORGET_AT_ONCE = 64
@@ -178,7 +178,7 @@ class RemoteConnection:
                         return
                     except ConnectionLostError:
                         lost_s = lost_s or loop.time()
-                        if feeder is None or loop.time() - lost_s > (timeout_s or RETRY_LONGER_S):
+                        if feeder is None or loop.time() - lost_s > (timeout_s or self._limits.timeout_s):
                             raise
                         await asyncio.sleep(RETRY_FIRST_S * 5)
         finally:
@@ -502,7 +502,9 @@ class Exchange:
         self._wake()
 
     def fail(self, error: Exception) -> None:
-        """End badly."""
+        """End badly, unless it has ended."""
+        if self.ended:
+            return
         self.ended = True
         self._error = error
         self._wake()

@@ -1,1 +1,1 @@
-"""The page for people: files that the gateway serves, without any build step."""
+"""The page for people: static files that the gateway serves. `app.js` begins, `host.js` is all it knows of HTTP."""

@@ -44,6 +44,7 @@ class RequestRoutes:
     async def _cancel(self, request: web.Request) -> web.Response:
         work = self._find(request)
         work.cancel()
+        await self._host.settled()
         return as_json({"id": work.id, "state": "cancelled"})
 
     def _find(self, request: web.Request) -> Request:
@@ -64,7 +65,9 @@ class RequestRoutes:
         return as_json(shown)
 
     async def _replay(self, request: web.Request) -> web.Response:
-        return as_json({"request_id": self._host.dead_letters.replay(_number(request))}, status=202)
+        request_id = self._host.dead_letters.replay(_number(request))
+        await self._host.settled()
+        return as_json({"request_id": request_id}, status=202)
 
     async def _forget(self, request: web.Request) -> web.Response:
         self._host.dead_letters.forget(number := _number(request))

@@ -103,8 +103,7 @@ class AppPlan:
         if replies not in {"one", "many", "none"}:
             raise ValueError(f"stream({name!r}, replies={replies!r}): one of 'one', 'many', 'none'")
         for kind in (request_type, reply_type):
-            if isinstance(kind, type) and kind.__module__ != "builtins":
-                codec.register(kind)
+            codec.register_all(kind)
         entry = declare(
             name,
             request_type,
@@ -285,8 +284,7 @@ class AppPlan:
         if cell.name in self._cells:
             raise ValueError(f"app {self.name!r} has a cell {cell.name!r} already: names are unique")
         for kind in (cell.key_type, cell.value_type):
-            if isinstance(kind, type) and kind.__module__ != "builtins":
-                codec.register(kind)
+            codec.register_all(kind)
         self._cells[cell.name] = cell
         return cell
 

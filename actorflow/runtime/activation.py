@@ -17,6 +17,7 @@ from actorflow.core.locks import Locks
 from actorflow.core.waits import TooManyWaitersError, find_circle
 from actorflow.envelope import Context
 from actorflow.errors import (
+    AccessError,
     ActorflowError,
     CallCycleError,
     DroppedReplyError,
@@ -143,8 +144,8 @@ class Again:
     """An activation to be run again: what its earlier run was answered, and how much it had handed on."""
 
     __slots__ = (
-        "children", "context", "fed", "given", "handed", "held", "item", "key", "onward", "passed", "recorded",
-        "replica", "request", "reruns",
+        "children", "context", "exclusively", "fed", "given", "handed", "held", "item", "key", "onward", "passed",
+        "recorded", "replica", "request", "reruns",
     )  # fmt: skip
 
     def __init__(self, activation: Activation, key: Any) -> None:
@@ -159,6 +160,7 @@ class Again:
         self.key = key
         self.passed = False  # an item of another request went before
         self.given = activation.given
+        self.exclusively = activation.exclusively
         self.children = activation.children
         self.held: list[tuple[Locks[Any], Any, bool]] = []
         self.replica: Replica | None = None
@@ -170,6 +172,7 @@ class Again:
         for name, value in kept.items():
             setattr(again, name, value)
         again.passed = True
+        again.exclusively = NO_KEYS
         again.children = []
         return again
 
@@ -193,6 +196,10 @@ class Again:
         for locks, _, _ in self.held:
             tell_granted(locks, locks.release(self))
         self.held = []
+
+
+NO_KEYS: set[tuple[Locks[Any], Any]] = set()
+"""Shared by all that want none; never added to."""
 
 
 class LockWait:
@@ -251,6 +258,7 @@ class Activation:
         "context",
         "deferred",
         "effects",
+        "exclusively",
         "fed",
         "given",
         "handed",
@@ -263,6 +271,7 @@ class Activation:
         "locked",
         "onward",
         "out",
+        "over",
         "overlay",
         "parent",
         "recalled",
@@ -286,6 +295,8 @@ class Activation:
         self.request: Request = None  # type: ignore[assignment]
         self.context: Context | None = None
         self.item: Any = None
+        self.over = False
+        self.exclusively = NO_KEYS
         self.began_s = 0.0  # when it is one of those that are measured
         self.out: list[Any] = []
         self.back: list[Any] = []
@@ -393,6 +404,8 @@ class Activation:
     def handle(self, access: Access) -> Any:
         handle = self.handles.get(access)
         if handle is None:
+            if self.over:
+                raise self.ended_error()
             handle = self.handles[access] = handle_of(self, access)
         return handle
 
@@ -401,8 +414,23 @@ class Activation:
         if self.host.journal is not None:
             self.host.journal.mark_written(self.request)
 
+    def leave_behind(self) -> None:
+        """Refuse what code of this activation does that still runs: it has ended, and takes effect no more."""
+        self.over = True
+        self.handles = {}
+
+    def ended_error(self) -> AccessError:
+        """Return the error of what was left running when its activation ended."""
+        return AccessError(
+            f"{self.replica.stream.name}/{self.replica.name}: the activation that this belongs to has ended; await all "
+            "that it starts before it returns or raises, such as by asyncio.TaskGroup",
+            operator=self.replica.name,
+        )
+
     def pending(self, entries: Entries) -> Pending:
         """Return what this activation is going to write into a cell, to be added to."""
+        if self.over:
+            raise self.ended_error()
         if not self.overlay:
             self.effects.append(OVERLAY)
         pending = self.overlay.get(entries)
@@ -415,18 +443,21 @@ class Activation:
 
         Raises: CallCycleError.
         """
+        locks = entries.locks
         for key in self.lock_now(entries, keys, shared=shared):
-            if not entries.locks.ask(self, key, shared=shared):
+            if not locks.ask(self, key, shared=shared and (locks, key) not in self.exclusively):
                 await self.wait_for_lock(entries, key)
 
     def lock_now(self, entries: Entries, keys: Sequence[Any], *, shared: bool) -> tuple[Any, ...]:
         """Take keys in their order up to the first that somebody else holds; return that one and those behind it."""
         locks = entries.locks
         if locks not in self.locked:
+            if self.over:
+                raise self.ended_error()
             self.locked.append(locks)
         ahead = iter(keys if len(keys) < 2 else ordered(keys))
         for key in ahead:
-            if not locks.ask(self, key, shared=shared):
+            if not locks.ask(self, key, shared=shared and (locks, key) not in self.exclusively):
                 return (key, *ahead)
         return ()
 
@@ -472,6 +503,10 @@ class Activation:
             journal.touch(self.request)  # what is written down of it says that it holds these
         for locks in self.locked:
             tell_granted(locks, locks.release(self))
+        for wait in list(self.lock_waits.values()):  # of tasks that were left running
+            wait.error = wait.error or self.ended_error()
+            wait.end()
+        self.lock_waits.clear()
         self.locked.clear()
         self.key, self.keys = NO_KEY, None
 
@@ -766,6 +801,8 @@ class Activation:
         if self.worker is None or self.reruns >= self.host.limits.reruns or len(self.recorded) >= RECORDED_MAX:
             return False
         self.rerun = True
+        # what it shares and wants for itself: next time it asks for that at once, or it would be in the way again
+        self.exclusively = {*self.exclusively, *self.lock_waits}
         self.worker.cancel()
         return True
 

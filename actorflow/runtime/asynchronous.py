@@ -253,10 +253,10 @@ class AsyncReplica(Replica):
                 del self.keys[key]
             self._next_of_key(key)
         ended = self.closing and not self.busy() and self.address is not None and not self.depth()
-        if worker.op.__dict__ is self.op.__dict__ and worker.is_clean and not ended:
+        if worker.op.__dict__ is self.op.__dict__ and worker.is_clean and not (ended or worker.left):
             self.idle.append(worker)
         else:
-            worker.retire()  # a view of a replaced instance, a context that was changed, or an actor that has ended
+            worker.retire()  # of a replaced instance, a changed context or left tasks; or its actor has ended
         if self.returning and len(self.working) < self.node.concurrency:
             self._let_return()
         waiting = self.free_keys or self.first or self.quick or self.current or self.rest or self.bulk or self.again

@@ -171,11 +171,11 @@ class Host:
 
         Raises: StoreError; ReplicaFailedError when an operator cannot be started.
         """
-        if self.journal is not None:
-            await self.journal.open()
         if self._watchdog is not None:
             self._watchdog.start()
         try:
+            if self.journal is not None:
+                await self.journal.open()
             for supervisor in self._supervisors:
                 await supervisor.start()
             if self.journal is not None:
@@ -474,6 +474,13 @@ class Host:
         worker = self.workers.get(task) if task is not None else None
         return worker.activation if worker is not None else None
 
+    def activation_here(self) -> Activation | None:
+        """Return the activation that calls this, whatever thread and event loop that is in."""
+        if asyncio._get_running_loop() is not self.loop:
+            return None
+        activation = self.working_activation()
+        return activation if activation is not None and activation.replica is not None else None
+
     def _measured_run(self, running: Runnable) -> None:
         """Let a replica run, and note how long that took for each item that it processed."""
         if not isinstance(running, Replica) or running.suspends:
@@ -565,7 +572,7 @@ class Host:
         self.began = self.clock()
         try:
             replica.take_now(request, context, item)
-            if not replica.done & MEASURED_NOW and not replica.suspends:
+            if replica.done & MEASURED_NOW == 1 and not replica.suspends:
                 pulse_of(replica).times.append(self.clock() - self.began)
         except BaseException as error:
             self._recover(replica, error)

@@ -93,7 +93,7 @@ class Journal:
         self._cost_s = 0.0
         self._leaving: deque[Waiting] = deque()
         self._letting_go = False
-        self._asked = self._closing = self._abandoned = self._frozen = False
+        self._asked = self._closing = self._abandoned = self._frozen = self._opening = False
         self._writing: asyncio.Task[None] | None = None
         self._idle: asyncio.TimerHandle | None = None
 
@@ -415,7 +415,12 @@ class Journal:
 
     async def open(self) -> None:
         """Open the store. Raises: StoreError."""
-        self.opened = await self.run(lambda: self._store.open(app=self._host.app.name))
+        self._opening = True
+        try:
+            self.opened = await self.run(lambda: self._store.open(app=self._host.app.name))
+        except StoreError:
+            self._opening = False  # there is nothing to be closed; who cancels leaves a store that is being opened
+            raise
         self._thread.hurry()
         self.gate = Gate(self.opened.epoch)
 
@@ -440,7 +445,8 @@ class Journal:
         except StoreError as error:
             log.error("host %s leaves its last epochs as they are: %s", self._host.name, error)
         finally:
-            await self.run(self._store.close)
+            if self._opening:
+                await self.run(self._store.close)
             self._thread.end()
 
 
@@ -470,15 +476,15 @@ def pack_changed(entries: Entries, rows: Rows) -> None:
     """Add the entries of a cell that were written since the last epoch, and forget that they were."""
     changed = entries.changed
     assert changed is not None
-    table, encode = CELL + entries.name, codec.encode
+    table, encode, encode_key = CELL + entries.name, codec.encode, codec.encode_key
     if entries.cell.kind in _AS_KEPT and entries.expires is None:
         data = entries.data
         for key in changed:
             value = data.get(key, ABSENT)
-            rows[table, encode(key)] = None if value is ABSENT else encode(value)
+            rows[table, encode_key(key)] = None if value is ABSENT else encode(value)
     else:
         for key in changed:
-            rows[table, encode(key)] = packed_entry(entries, key)
+            rows[table, encode_key(key)] = packed_entry(entries, key)
     changed.clear()
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import decimal
+import enum
+import fractions
 from collections.abc import Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,7 +14,14 @@ import msgspec
 from actorflow import codec
 from actorflow.core.merges import ABSENT
 from actorflow.envelope import Context, Frame
-from actorflow.errors import ActorflowError, HostLostError, StoreDamagedError, StoreVersionError
+from actorflow.errors import (
+    ActorflowError,
+    CellTypeError,
+    CodecError,
+    HostLostError,
+    StoreDamagedError,
+    StoreVersionError,
+)
 from actorflow.plan.cells import Cell
 from actorflow.plan.operator import Outcome
 from actorflow.runtime.access import NO_KEY
@@ -29,6 +40,10 @@ if TYPE_CHECKING:
 
 CELLS_KEY = "cells"
 ROWS_AT_ONCE = 4096
+_SPELLED = (bool, float, complex, decimal.Decimal, fractions.Fraction, enum.Enum)
+
+SAMPLE_MAX = 1_000
+"""Entries that are looked at where a type does not say at once whether it fits."""
 
 
 async def recover(host: Host, journal: Journal) -> None:
@@ -45,6 +60,8 @@ async def recover(host: Host, journal: Journal) -> None:
         kept = tables.pop(CELL + entries.name, None)
         if kept:
             _fill(entries, kept)
+            if entries.name not in outdated:
+                _check_types(entries)
         entries.track()
         if entries.name in outdated:
             _migrate(entries, outdated[entries.name])
@@ -72,7 +89,10 @@ def _load(store: Store) -> tuple[dict[str, dict[Any, Any]], list[Row]]:
     tables: dict[str, dict[Any, Any]] = {}
     unfolded: list[Row] = []
     for table in store.tables():
-        tables[table] = _decoded(store.rows(table))
+        try:
+            tables[table] = _decoded(store.rows(table))
+        except CodecError as error:
+            raise _unreadable(table, error) from None
     for _, blob in store.epochs():
         try:
             rows = unpacked_rows(blob)
@@ -81,12 +101,24 @@ def _load(store: Store) -> tuple[dict[str, dict[Any, Any]], list[Row]]:
         unfolded += rows
         for name, key, value in rows:
             content = tables.setdefault(name, {})
-            decoded = codec.decode(key)
-            if value is None:
-                content.pop(decoded, None)
-            else:
-                content[decoded] = codec.decode(value)
+            try:
+                decoded = codec.decode(key)
+                if value is None:
+                    content.pop(decoded, None)
+                else:
+                    content[decoded] = codec.decode(value)
+            except CodecError as error:
+                raise _unreadable(name, error) from None
     return tables, unfolded
+
+
+def _unreadable(table: str, error: CodecError) -> StoreVersionError:
+    """Return an error that says what of the store cannot be read, and what to do."""
+    what = f"cell {table.removeprefix(CELL)!r}" if table.startswith(CELL) else f"its {table}"
+    return StoreVersionError(
+        f"the store cannot be read, {what}: {error} (a class must be there by the name it had: start the code that "
+        "wrote it, and migrate the cell before the class goes)"
+    )
 
 
 def _decoded(rows: Iterable[tuple[bytes, bytes]]) -> dict[Any, Any]:
@@ -166,6 +198,8 @@ def _fill(entries: Entries, kept: dict[Any, Any]) -> None:
     if entries.cell.kind in {"map", "register"}:
         kept = {key: (row[0], ABSENT) if len(row) == 1 else row for key, row in kept.items()}
     entries.host.stamped(_latest(entries.cell.kind, kept))
+    if isinstance(kind := entries.cell.key_type, type) and issubclass(kind, _SPELLED) and not entries.parted:
+        kept = {kind(key): value for key, value in kept.items()}  # rows have the plainest of equal keys
     if entries.parted:
         for key, value in kept.items():
             entries.put(key, value)
@@ -179,6 +213,28 @@ def _fill(entries: Entries, kept: dict[Any, Any]) -> None:
             entries.copy(value) is not value for value in entries.data.values()
         )
         entries.special = entries.special or entries.copies
+
+
+def _check_types(entries: Entries) -> None:
+    """Refuse entries that are not of the types which the app declares now. Raises: StoreVersionError."""
+    cell = entries.cell
+    if cell.kind not in {"table", "value"}:
+        return
+    for check, found in ((entries.check_key, entries.data), (entries.check_value, entries.data.values())):
+        if check is None:
+            continue
+        sample = {type(each): each for each in found}  # of each type there is one to look at
+        exact = cell.key_type if check is entries.check_key else cell.value_type
+        some = islice(found, SAMPLE_MAX) if not isinstance(exact, type) else sample.values()
+        try:
+            for each in some:
+                check(each)
+        except CellTypeError as error:
+            raise StoreVersionError(
+                f"the store's entries of {cell.kind} {cell.name!r} are not of the types declared now: {error}; "
+                f"declare version={cell.version + 1} and how they become what they should be (migrate=)",
+                cell=cell.name,
+            ) from None
 
 
 def _latest(kind: str, kept: dict[Any, Any]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import types
 from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from actorflow.envelope import Context
 from actorflow.errors import ItemBudgetError, TooManyRepliesError
 from actorflow.plan.operator import ItemError, Operator
 from actorflow.runtime.access import NO_KEY
-from actorflow.runtime.activation import Activation, Again, Ask
+from actorflow.runtime.activation import NO_KEYS, Activation, Again, Ask
 from actorflow.runtime.cells import ordered
 from actorflow.runtime.pulse import MEASURED, pulse_of
 from actorflow.runtime.replica import without_newest
@@ -44,6 +45,7 @@ class Worker:
         "base",
         "context",
         "key",
+        "left",
         "op",
         "replica",
         "stepping",
@@ -57,7 +59,7 @@ class Worker:
         self.activation.replica = replica
         self.op = view(replica.op, self.activation)
         self.key: Any = NO_KEY
-        self.stepping = False
+        self.stepping = self.left = False
         self._stop = self._started = self._retired = False
         self._coroutine: Coroutine[Any, Any, Any] | None = None
         self._awaited: Any = None
@@ -86,6 +88,7 @@ class Worker:
             activation.recorded, activation.reruns, activation.skip = again.recorded, again.reruns, again.handed
             activation.skip_back = again.fed
             activation.given, activation.children = again.given, again.children
+            activation.exclusively = again.exclusively
             for _, _, child in again.children:
                 child.caller = activation
             if again.held:
@@ -374,6 +377,11 @@ class Worker:
             activation.given = activation.chance = None
         if activation.children:
             activation.children = []
+        if activation.exclusively:
+            activation.exclusively = NO_KEYS
+        if error is not None or sys.getrefcount(self.op) > VIEW_REFERENCES:
+            self.left = True  # something of it may still run, and must not have a part in what comes after
+            activation.leave_behind()
         activation.reruns = activation.skip = activation.handed = activation.fed = activation.skip_back = 0
         replica.worker_free(self)
 
@@ -411,6 +419,9 @@ def held_too_much(replica: Replica) -> ItemBudgetError:
         operator=replica.name,
     )
 
+
+VIEW_REFERENCES = 2
+"""References to a worker's handle of the operator when none of its code runs: the worker's, and that of the count."""
 
 _enter_task = asyncio.tasks._enter_task  # documented for task implementers
 _leave_task = asyncio.tasks._leave_task

@@ -33,7 +33,7 @@ FROM_HOST = [
     st.tuples(st.just(wire.VALUES), NUMBER, st.lists(VALUE, max_size=3)),
     st.tuples(st.just(wire.DONE), NUMBER),
     st.tuples(st.just(wire.ERROR), NUMBER | st.none(), st.dictionaries(TEXT, TEXT, max_size=2)),
-    st.tuples(st.just(wire.ACCEPTED), NUMBER, TEXT),
+    st.tuples(st.just(wire.ACCEPTED), NUMBER, TEXT, NUMBER),
     st.tuples(st.just(wire.ROOM), NUMBER, NUMBER),
     st.tuples(st.just(wire.PROGRESS), NUMBER, NUMBER, st.floats(0, 9), st.lists(VALUE, max_size=3), TEXT),
 ]

@@ -7,11 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import gc
 import itertools
+import os
 import random
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -1760,3 +1768,194 @@ def test_a_migration_that_fails_changes_nothing_of_other_cells_either() -> None:
             return [await client.cell("one", "a"), await client.cell("other", "a")]
 
     assert simulate(main) == [11, 11]
+
+
+ROOT = Path(__file__).parent.parent.parent
+NESTED = """
+import asyncio, sys
+from dataclasses import dataclass
+from actorflow import App, Operator
+
+@dataclass(frozen=True)
+class Line:
+    sku: str
+
+@dataclass(frozen=True)
+class Hidden:
+    text: str
+
+@dataclass(frozen=True)
+class Cart:
+    lines: tuple[Line, ...] = ()
+
+app = App("nested")
+carts = app.table("carts", key="customer", value=Cart)
+loose = app.table("loose", key="customer")
+
+class Add(Operator):
+    carts = carts.owned()
+    loose = loose.owned()
+
+    def process(self, customer: str) -> Cart:
+        self.carts[customer] = Cart((*self.carts.get(customer, Cart()).lines, Line("tea")))
+        self.loose[customer] = {"kept": (Hidden("x"),)}
+        return self.carts[customer]
+
+add = app.stream("add", str, Cart).key_by(space="customer").then(Add)
+
+async def main():
+    async with app.local(store=sys.argv[1]) as client:
+        print(len((await client.request(add, "ada", key=sys.argv[2])).lines), await client.cell("loose", "ada"))
+
+asyncio.run(main())
+"""
+
+
+def test_what_classes_are_inside_of_is_read_again_by_a_process_that_has_not_seen_them(tmp_path: Path) -> None:
+    (tmp_path / "nested.py").write_text(NESTED)
+    said = [
+        subprocess.run(
+            [sys.executable, "nested.py", f"sqlite:///{tmp_path}/n.db", key],
+            cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        for key in ("one", "one", "two")
+    ]  # fmt: skip
+
+    assert [each.stdout.split()[0] for each in said] == ["1", "1", "2"], [each.stderr[-500:] for each in said]
+    assert "Hidden(text='x')" in said[2].stdout
+
+
+async def test_a_cell_whose_type_is_another_now_is_not_served(tmp_path: Path) -> None:
+    def shelf(kind: Any) -> Any:
+        app = App("shelf")
+        app.table("rows", key="row", value=kind, key_type=str)
+
+        class Put(Operator):
+            rows = app.cells["rows"].owned()
+
+            def process(self, key: str) -> str:
+                self.rows[key] = 1 if kind is int else "one"
+                return key
+
+        app.stream("put", str, str).key_by(space="row").then(Put)
+        return app
+
+    url = f"sqlite:///{tmp_path}/s.db"
+    async with shelf(int).local(store=url) as client:
+        await client.request("put", "a")
+
+    with pytest.raises(StoreVersionError, match=r"'rows' are not of the types declared now: .*version=2 "):
+        async with shelf(str).local(store=url):
+            pass
+
+
+class Letter(enum.StrEnum):
+    A = "a"
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+@dataclass(frozen=True)
+class Spot:
+    x: float
+    y: float
+
+
+SPELLED = [
+    (1, 1.0), (1, True), (0.0, -0.0), (Decimal("1.0"), 1), (Decimal("0.5"), 0.5), (Fraction(1, 2), 0.5),
+    (2**70, 2.0**70),
+    ((1, "a"), (True, "a")), (frozenset({"ann", "bob"}), frozenset({"bob", "ann"})), ("a", Letter.A), (1, Number.ONE),
+    (Spot(1, 2.0), Spot(1.0, 2)),
+    (datetime(2026, 1, 1, 12, tzinfo=UTC), datetime(2026, 1, 1, 14, tzinfo=timezone(timedelta(hours=2)))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("one", "other"), SPELLED)
+@pytest.mark.parametrize("kind", ["table", "set"])
+async def test_equal_keys_have_one_row_however_they_are_spelled(
+    one: Any, other: Any, kind: str, tmp_path: Path
+) -> None:
+    """What was deleted under one spelling does not come back under the other."""
+    assert one == other
+    url = f"sqlite:///{tmp_path}/k.db"
+
+    def bank() -> Any:
+        app = App("bank")
+        rows = app.table("rows", key="row") if kind == "table" else app.set("rows", key="row")
+
+        class Change(Operator):
+            rows_ = rows.exclusive() if kind == "table" else rows.merged()
+
+            async def process(self, change: tuple[Any, Any]) -> int:
+                key, value = change
+                if kind == "set":
+                    (self.rows_["all"].discard if value is None else self.rows_["all"].add)(key)
+                    return 1
+                held = await self.rows_.lock(key)
+                if value is None:
+                    del held[key]
+                else:
+                    held[key] = value
+                return 1
+
+        app.stream("change", tuple, int).then(Change)
+        return app
+
+    async def left() -> Any:
+        async with bank().local(store=url) as client:
+            found = await client.cell_range("rows")
+        return [key for _, content in found for key in content] if kind == "set" else found
+
+    async with bank().local(store=url) as client:
+        await client.request("change", (one, 1))
+    async with bank().local(store=url) as client:
+        await client.request("change", (other, 2))
+    changed = await left()
+    async with bank().local(store=url) as client:
+        await client.request("change", (one, None))
+
+    assert changed in ([one], [(one, 2)])
+    assert await left() == []
+
+
+async def test_keys_come_back_as_the_type_that_is_declared(tmp_path: Path) -> None:
+    app = App("floats")
+    rows = app.table("rows", key="row", key_type=float, value=int)
+
+    class Put(Operator):
+        rows_ = rows.exclusive()
+
+        async def process(self, key: Any) -> int:
+            (await self.rows_.lock(key))[key] = 1
+            return 1
+
+    app.stream("put", float, int).then(Put)
+    async with app.local(store=f"sqlite:///{tmp_path}/f.db") as client:
+        await client.request("put", 2.0)
+    async with app.local(store=f"sqlite:///{tmp_path}/f.db") as client:
+        ((key, _),) = await client.cell_range("rows")
+
+    assert type(key) is float
+
+
+async def test_a_start_that_is_given_up_lets_go_of_the_store(tmp_path: Path) -> None:
+    app = App("late")
+    app.stream("echo", int, int).map(int)
+    url = f"sqlite:///{tmp_path}/late.db"
+    for delay_s in (0.0, 0.0003, 0.0006, 0.001):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay_s), app.local(store=url) as client:
+                await client.request("echo", 1)
+
+    async with app.local(store=url) as client:
+        assert await client.request("echo", 2) == 2
+
+
+async def test_the_same_question_in_another_order_is_the_same_question(tmp_path: Path) -> None:
+    app = App("echo")
+    app.stream("echo", object, object).map(lambda each: each)
+    async with app.local() as client:
+        assert await client.request("echo", {"a": 1, "b": 2}, key="k") == {"a": 1, "b": 2}
+        assert await client.request("echo", {"b": 2, "a": 1}, key="k") == {"a": 1, "b": 2}

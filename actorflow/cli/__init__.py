@@ -1,0 +1,5 @@
+"""The `actorflow` command."""
+
+from actorflow.cli.main import main
+
+__all__ = ["main"]
