@@ -5,6 +5,7 @@
 #                                         and LOOP_SEEDS=50000 random programs with loops, CRASH_SEEDS=2000 killed hosts
 #   make chaos KILLS=100   kill -9 real hosts under load
 #   make bench    every benchmark, with its baseline (BENCH=--quick for a short look)
+#   make docs     the documentation site, into site/      make page     the page of a host, in a real browser
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,7 +16,7 @@ LOOP_SEEDS ?= 50000
 BENCH ?=
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test check sim chaos cases bench format clean
+.PHONY: demo test check sim chaos cases bench docs page format clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +29,14 @@ $(VENV)/dev-installed: $(VENV)/installed
 
 $(VENV)/bench-installed: $(VENV)/installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	touch $@
+
+$(VENV)/docs-installed: $(VENV)/installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	touch $@
+
+$(VENV)/browser-installed: $(VENV)/dev-installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[browser]'
 	touch $@
 
 demo: $(VENV)/installed
@@ -53,9 +62,15 @@ check: $(VENV)/dev-installed
 bench: $(VENV)/bench-installed
 	for benchmark in ask actors peers words loops floods state memory growth; do $(RUN) -m benchmarks.$$benchmark $(BENCH) || exit 1; done
 
+docs: $(VENV)/docs-installed
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+
+page: $(VENV)/browser-installed
+	$(RUN) -m pytest tests/e2e/test_page.py
+
 format: $(VENV)/dev-installed
 	$(RUN) -m ruff check --fix --quiet .
 	$(RUN) -m ruff format --quiet .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -16,7 +16,8 @@ R = TypeVar("R")
 class Client:
     """Sends requests to the streams of an app.
 
-    `async with Client("http://localhost:7700") as client` speaks to a host that `actorflow run` has started;
+    `async with Client("http://localhost:7700") as client` speaks to a host that `actorflow run` has started (or
+    `"unix:///run/shop.sock"` to one on this machine);
     `async with app.local() as client` runs the app in this process. Streams are named by any point of them (then
     replies arrive as the declared type), or by their name.
     """

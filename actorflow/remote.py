@@ -26,6 +26,7 @@ from actorflow.limits import Limits
 from actorflow.report import RequestReport, reports_from_wire
 
 CONNECT_TIMEOUT_S = 10.0
+UNIX = "unix://"
 RETRY_FIRST_S, RETRY_MAX_S, RETRY_LONGER_S = 0.02, 1.0, 1.0
 """Pauses before a request is sent again, and how much longer than its deadline that is tried."""
 
@@ -42,9 +43,10 @@ class RemoteConnection:
 
     def __init__(self, url: str, *, token: str | None = None, plain: bool = False) -> None:
         self._codec = "plain" if plain else "tagged"
-        self._url = url.rstrip("/")
-        if not self._url.startswith(("http://", "https://")):
-            raise ValueError(f"Client({url!r}): a URL such as http://localhost:7700 is needed")
+        self._unix = url.removeprefix(UNIX) if url.startswith(UNIX) else None
+        self._url = url.rstrip("/") if self._unix is None else "http://localhost"
+        if not self._url.startswith(("http://", "https://")) or self._unix == "":
+            raise ValueError(f"Client({url!r}): a URL such as http://localhost:7700 or unix:///run/shop.sock is needed")
         self._token = token
         self._limits = Limits()
         self._session: aiohttp.ClientSession | None = None
@@ -301,7 +303,10 @@ class RemoteConnection:
                 return
             headers = {"Authorization": f"Bearer {self._token}"} if self._token else None
             if self._session is None:
-                self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT_S))
+                self._session = aiohttp.ClientSession(
+                    connector=aiohttp.UnixConnector(self._unix) if self._unix is not None else None,
+                    timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT_S),
+                )
             try:
                 socket = await self._session.ws_connect(
                     self._url + wire.PATH, headers=headers, max_msg_size=self._limits.frame_bytes, heartbeat=20.0

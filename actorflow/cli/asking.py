@@ -168,9 +168,9 @@ def _headline(told: dict[str, Any]) -> Text:
 
 def _replicas(told: dict[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("stream/operator", overflow="fold")
-    for name in ("waiting", "at work", "items", "items/s", "p50 ms", "p99 ms", "errors", "restarts"):
-        table.add_column(name, justify="right")
+    table.add_column("stream/operator", overflow="fold", min_width=16)
+    for name in ("waits", "works", "items", "per s", "p50 ms", "p99 ms", "errors", "restarts"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in told["replicas"]:
         number = f"[{row['replica']}]" if row["replica"] else ""
         busy = "bold" if row["depth"] or row["working"] else ""

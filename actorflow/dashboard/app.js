@@ -6,7 +6,7 @@ import { byId, el, keep, rows, say } from "./element.js";
 import { draw } from "./graph.js";
 import { keepToken, look } from "./host.js";
 import { updateLetters } from "./letters.js";
-import { openRequest, updateRequests } from "./requests.js";
+import { linkTo, openRequest, updateRequests } from "./requests.js";
 import { sendTo } from "./send.js";
 import { showMatrix, updateState } from "./state.js";
 import { count, duration, latency, rate } from "./text.js";
@@ -35,7 +35,7 @@ async function turn() {
     connection(ps.draining ? "draining" : "live", ps.draining ? "draining: takes nothing new" : "connected");
   } catch (problem) {
     if (problem.status === 401) askForToken();
-    else if (problem.status === undefined && problem.name !== "TimeoutError") throw problem; // a fault of the page
+    else if (problem.status === undefined) throw problem; // a fault of the page itself
     else if (problem.status > 0) connection("wrong", `the host says: ${problem.message}`);
     else connection("gone", "the host does not answer; trying again");
   } finally {
@@ -58,7 +58,7 @@ async function learn(ps) {
 }
 
 function connection(state, text) {
-  byId("connection").dataset.state = state;
+  document.body.dataset.state = state;
   say(byId("connection"), text);
 }
 
@@ -81,7 +81,7 @@ function showHeader(ps) {
 
 function showStreams(ps) {
   keep(byId("streams"), [...known.streams.keys()], String,
-    (name) => el("li", {}, el("a", { href: `#/streams/${encodeURIComponent(name)}` }, name, el("span", { class: "badge" }))),
+    (name) => el("li", {}, el("a", { href: linkTo(name) }, name, el("span", { class: "badge" }))),
     (line, name) => {
       const inFlight = ps.requests[name]?.in_flight ?? 0;
       say(line.querySelector(".badge"), inFlight ? `${count(inFlight)} in flight` : "");
@@ -90,8 +90,10 @@ function showStreams(ps) {
   say(byId("letter-count"), count(ps.dead_letters ?? 0));
   for (const link of document.querySelectorAll("nav a")) {
     const here = decodeURIComponent(link.hash) === `#/${[route.view, route.name].filter(Boolean).join("/")}`;
-    if (here) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (here === link.hasAttribute("aria-current")) continue;
+    if (!here) link.removeAttribute("aria-current");
+    else link.setAttribute("aria-current", "page");
+    if (here) link.scrollIntoView({ block: "nearest" }); // in a narrow window the links are one long row
   }
 }
 
@@ -100,14 +102,23 @@ function showStreams(ps) {
 /** Go where the address says; to the first stream where it says nothing that there is. */
 function follow() {
   if (!known) return;
-  const [view, name, , id] = location.hash.slice(2).split("/").map(decodeURIComponent);
-  route = view in VIEWS && (view !== "streams" || known.streams.has(name))
-    ? { view, name, id } : { view: "streams", name: [...known.streams.keys()][0] };
+  const [view, name, , id] = location.hash.slice(2).split("/").map(decoded);
+  const [first] = known.streams.keys();
+  if (view in VIEWS && (view !== "streams" || known.streams.has(name))) route = { view, name, id };
+  else route = first === undefined ? { view: "state" } : { view: "streams", name: first };
   for (const [each, place] of Object.entries(VIEWS)) byId(place).hidden = each !== route.view;
   if (route.view === "streams" && shown?.stream.name !== route.name) showStream(route.name);
   if (shown && route.view === "streams") openRequest(route.name, route.id);
   const heading = byId(VIEWS[route.view]).querySelector("h2").textContent;
   document.title = `${heading} · ${byId("app").textContent}`;
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // typed by hand, and no such name
+  }
 }
 
 function showStream(name) {
@@ -128,13 +139,12 @@ async function showView(ps) {
   if (route.view === "state") return updateState();
   const { drawing, stream } = shown;
   const replicas = ps.replicas.filter((replica) => replica.stream === stream.name);
-  drawing.update(replicas, []);
   rows(byId("replicas"), replicas, (each) => `${each.operator}/${each.replica}`, (each) => [
     each.operator, each.replica ?? "", rate(each.rate), count(each.depth), count(each.working), count(each.items),
     latency(each.p50_ms), latency(each.p99_ms), count(each.errors), count(each.restarts),
   ]);
   const where = await updateRequests(stream.name, route.id, ps.requests[stream.name]?.in_flight ?? 0);
-  if (shown?.drawing === drawing) drawing.update(replicas, where);
+  drawing.update(replicas, where);
 }
 
 // -- what a person does

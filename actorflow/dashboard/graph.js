@@ -2,7 +2,7 @@
 //
 // An edge over several columns passes each of them at a place of its own (a "bend"), so that it crosses no box.
 
-import { el, say, svg } from "./element.js";
+import { say, svg } from "./element.js";
 import { count, cut, latency, plural, rate } from "./text.js";
 
 const WIDTH = 158, NARROW = 112, HEIGHT = 80, LOW = 38;
@@ -145,10 +145,12 @@ function boxOf({ step, x, y, width, height }) {
     if (note) node.append(svg("text", { x: x + width / 2, y: y + 12, class: "note middle" }, cut(note, 16)));
   } else {
     node.append(svg("text", { x: inside, y: top + 19, class: "name" }, cut(step.name, step.replicas > 1 ? 15 : 18)));
-    if (step.replicas > 1) node.append(svg("text", { x: x + width - 12, y: top + 19, class: "note end" }, `× ${step.replicas}`));
+    const copies = step.replicas > 1 ? `× ${step.replicas}` : "";
+    node.append(svg("text", { x: x + width - 12, y: top + 19, class: "note end" }, copies));
   }
   const text = (dy, kind) => node.appendChild(svg("text", { x: inside, y: top + dy, class: kind }));
-  const numbers = isOperator && { flow: text(37, "number"), times: text(53, "note"), troubles: text(69, "note") };
+  const numbers = isOperator &&
+    { flow: text(37, "number"), times: text(53, "note"), troubles: text(69, "note trouble") };
   const bar = svg("rect", { x, y: top + height - 3, width: 0, height: 3, class: "depth" });
   const held = svg("text", { x: x + width - 6, y: top - 3, class: "held end" });
   node.append(bar, held);
@@ -170,7 +172,6 @@ function update(graph, boxes, lines, replicas, where) {
         .filter(Boolean).join(" · "));
       bar.setAttribute("width", width * Math.min(1, Math.log2(1 + depth) / Math.log2(1 + DEPTH_SHOWN_MAX)));
       node.classList.toggle("busy", sum("working") > 0 || depth > 0 || sum("rate") > 0);
-      node.classList.toggle("troubled", errors + restarts > 0);
     }
     const items = where.filter((place) => place.step === number).reduce((total, place) => total + place.items, 0);
     say(held, items ? plural(items, "item") : "");

@@ -32,7 +32,9 @@ export async function call(method, path, { headers = {}, ...rest } = {}) {
 /** Return what a path tells, as a value. */
 export async function look(path) {
   const response = await call("GET", path, { signal: AbortSignal.timeout(LOOK_MS) });
-  return response.json();
+  return response.json().catch(() => {
+    throw new Problem(0, { detail: "the host went away while it answered" });
+  });
 }
 
 /** Yield the server-sent events of a response: `{event, data, id}`, data still as text. */

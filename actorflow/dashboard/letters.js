@@ -13,9 +13,8 @@ export async function updateLetters() {
   say(byId("letters-caption"), letters.length > SHOWN_MAX
     ? `The newest ${SHOWN_MAX} of ${count(letters.length)}` : "Newest first");
   rows(byId("letters"), letters.slice(0, SHOWN_MAX), (letter) => letter.number, (letter) => [
-    letter.number, [letter.stream, letter.operator].filter(Boolean).join("/"), duration(letter.age_s),
-    cut(letter.item ?? "", 60), cut(inShort(letter.error), 100),
-    () => actions(letter.number),
+    letter.number, () => actions(letter.number), cut(inShort(letter.error), 100), cut(letter.item ?? "", 60),
+    [letter.stream, letter.operator].filter(Boolean).join("/"), duration(letter.age_s),
   ]);
 }
 

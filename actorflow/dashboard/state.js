@@ -1,6 +1,6 @@
 // Shared state: who touches which cell and why that is safe, what cells hold, which keys are locked.
 
-import { byId, el, facts, keep, rows, say } from "./element.js";
+import { byId, el, rows, say } from "./element.js";
 import { look } from "./host.js";
 import { count, cut, duration } from "./text.js";
 
@@ -34,21 +34,32 @@ export async function updateState() {
   const [cells, locks] = await Promise.all([look("/cells"), look("/locks")]);
   rows(byId("cells"), cells, (cell) => cell.name, (cell) => [
     cell.name, cell.kind, cell.key ?? "", count(cell.entries), count(cell.locked), count(cell.waiting),
-    () => el("button", { onclick: () => showEntries(cell), "aria-label": `Show what ${cell.name} holds` }, "Show"),
+    () => el("button", { onclick: () => openCell(cell), "aria-label": `Show what ${cell.name} holds` }, "Show"),
   ]);
   rows(byId("locks"), locks, (lock) => `${lock.space} ${lock.key}`, (lock) => [
     `${lock.space} ${lock.key}`, lock.holders.join(", "),
-    lock.waiting.map(({ who, for_s: for_s }) => `${who} for ${duration(for_s)}`).join(", "),
+    lock.waiting.map(({ who, for_s }) => `${who} for ${duration(for_s)}`).join(", "),
   ]);
+  if (opened) await updateEntries(opened);
 }
 
-async function showEntries(cell) {
+let opened = null; // the cell whose entries are shown
+
+async function openCell(cell) {
+  opened = cell;
   byId("entries-of").hidden = false;
   say(byId("entries-title"), cell.name);
+  byId("entries").replaceChildren();
+  await updateEntries(cell);
+  byId("entries-title").focus();
+}
+
+async function updateEntries(cell) {
   try {
     const told = await look(`/cells/${encodeURIComponent(cell.name)}?limit=${ENTRIES_MAX}`);
     const entries = cell.key == null ? [{ key: "(the one value)", value: told }] : told;
-    say(byId("entries-caption"), entries.length < ENTRIES_MAX ? "Committed, and of one instant" : `The first ${ENTRIES_MAX} by key`);
+    say(byId("entries-caption"),
+      entries.length < ENTRIES_MAX ? "Committed, and of one instant" : `The first ${ENTRIES_MAX} by key`);
     rows(byId("entries"), entries, (entry) => JSON.stringify(entry.key), (entry) => [
       typeof entry.key === "string" ? entry.key : JSON.stringify(entry.key), cut(JSON.stringify(entry.value), 500),
     ]);
@@ -56,5 +67,4 @@ async function showEntries(cell) {
     byId("entries").replaceChildren();
     say(byId("entries-caption"), problem.message);
   }
-  byId("entries-title").focus();
 }

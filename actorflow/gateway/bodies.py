@@ -47,14 +47,14 @@ def streamed_as(request: web.Request) -> str | None:
     return LINES if any(each in accept for each in LINE_TYPES) else None
 
 
-async def read_item(request: web.Request) -> Any:
-    """Return the one item that a body holds; none at all is null. Raises: CodecError; TimeoutError."""
+async def read_item(request: web.Request, limits: Limits) -> Any:
+    """Return the one item that a body holds; none at all is null. Raises: CodecError."""
     try:
         async with asyncio.timeout(READ_TIMEOUT_S):
             body = await request.read()
     except TimeoutError:
         raise CodecError(f"the body did not come within {READ_TIMEOUT_S:g} s") from None
-    return _load(body) if body else None
+    return _load(body, limits) if body else None
 
 
 async def read_lines(request: web.Request, limits: Limits) -> AsyncIterator[list[Any]]:
@@ -77,36 +77,58 @@ async def read_lines(request: web.Request, limits: Limits) -> AsyncIterator[list
         if len(rest) > limits.frame_bytes:
             raise CodecError(f"line {number + len(lines) + 1} is longer than {limits.frame_bytes} bytes, the limit")
         if lines:
-            yield _items(lines, number)
+            yield _items(lines, number, limits)
             number += len(lines)
     if rest:
-        yield _items([rest], number)
+        yield _items([rest], number, limits)
 
 
-def _items(lines: list[bytes], before: int) -> list[Any]:
+def _items(lines: list[bytes], before: int, limits: Limits) -> list[Any]:
     """Return the items of complete lines."""
-    loads = orjson.loads
+    loads, most = orjson.loads, limits.nesting_depth
     try:
-        return [loads(line) for line in lines if line and not line.isspace()]
+        items = [loads(line) for line in lines if line and not line.isspace()]
+        if all(len(line) <= most or line.count(b"[") + line.count(b"{") <= most for line in lines):
+            return items
     except orjson.JSONDecodeError:
         pass
     items = []
     for number, line in enumerate(lines, before + 1):  # which one it was is asked only now
         if line and not line.isspace():
             try:
-                items.append(_load(line))
+                items.append(_load(line, limits))
             except CodecError as error:
                 raise CodecError(f"line {number}: {error}") from None
     return items
 
 
-def _load(body: bytes) -> Any:
-    if len(body) > codec.CONTAINERS_MAX and body.count(b"{") + body.count(b"[") > codec.CONTAINERS_MAX:
+def _load(body: bytes, limits: Limits) -> Any:
+    opened = body.count(b"{") + body.count(b"[") if len(body) > limits.nesting_depth else 0
+    if opened > codec.CONTAINERS_MAX:
         raise CodecError(f"the body holds more than {codec.CONTAINERS_MAX} arrays and objects")
     try:
-        return orjson.loads(body)
+        value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise CodecError(f"the body is not JSON: {error}") from None
+    if opened > limits.nesting_depth and _is_deep(value, limits.nesting_depth):
+        raise CodecError(f"the body nests deeper than {limits.nesting_depth} arrays and objects, the limit")
+    return value
+
+
+def _is_deep(value: Any, most: int) -> bool:
+    """Return whether there are more arrays and objects within one another than allowed; a level at a time."""
+    level = [value]
+    for _ in range(most + 1):
+        level = [
+            part
+            for each in level
+            if isinstance(each, (list, dict))
+            for part in (each.values() if isinstance(each, dict) else each)
+            if isinstance(part, (list, dict))
+        ]
+        if not level:
+            return False
+    return True
 
 
 def timeout_of(request: web.Request) -> float | None:

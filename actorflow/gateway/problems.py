@@ -64,7 +64,9 @@ def problem(status: int, detail: str, kind: str) -> web.Response:
 def as_answer(document: dict[str, Any]) -> web.Response:
     """Return a problem document as an answer."""
     status = document["status"]
-    headers = {"Retry-After": RETRY_AFTER_S} if status in {429, 503} else None
+    headers = {"Retry-After": RETRY_AFTER_S} if status in {429, 503} else {}
+    if document.get("request_id"):
+        headers["X-Request-Id"] = str(document["request_id"])
     return web.Response(body=to_json(document), status=status, content_type=CONTENT_TYPE, headers=headers)
 
 

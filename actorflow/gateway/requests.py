@@ -56,7 +56,7 @@ class RequestRoutes:
 
     async def _dead_letters(self, request: web.Request) -> web.Response:
         now_s = self._host.now_s()
-        letters = self._host.dead_letters.list()
+        letters = self._host.dead_letters.list()[-limit_of(request, self._host.limits.dead_letters, 1_000_000) :]
         return as_json([{**letter.to_wire(), "age_s": round(now_s - letter.at_s, 3)} for letter in letters])
 
     async def _dead_letter(self, request: web.Request) -> web.Response:

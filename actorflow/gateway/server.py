@@ -195,11 +195,17 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def serving(
-    app: AppPlan, *, address: str = "127.0.0.1", port: int = 7700, token: str | None = None, **options: Any
+    app: AppPlan,
+    *,
+    address: str = "127.0.0.1",
+    port: int = 7700,
+    token: str | None = None,
+    unix: str | os.PathLike[str] | None = None,
+    **options: Any,
 ) -> AsyncIterator[Gateway]:
     """Run an app as a host with its door: `async with serving(app, port=0) as gateway: … gateway.url`."""
     host = Host(app, **options)
-    gateway = Gateway(host, address=address, port=port, token=token)
+    gateway = Gateway(host, address=address, port=port, unix=unix, token=token)
     await host.start()
     try:
         await gateway.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -27,6 +28,9 @@ from actorflow.runtime.replays import Replay
 from actorflow.runtime.request import ReplyQueue, Request
 from actorflow.runtime.wiring import Wiring
 
+HEADER_WAITS_S = 0.2
+"""How long the head of an answer waits for the first reply, or for an error that says it better."""
+
 
 class StreamRoutes:
     """`POST /streams/{name}`, `POST /streams/{name}/send`, `GET /requests/{id}/replies`."""
@@ -51,7 +55,7 @@ class StreamRoutes:
         key = request.headers.get("Idempotency-Key")
         if is_lines(request):
             return await self._many(request, wiring, form, key)
-        item = wiring.checked(await read_item(request))
+        item = wiring.checked(await read_item(request, host.limits))
         timeout_s = timeout_of(request)
         if form is not None:
             if key is not None:
@@ -73,7 +77,7 @@ class StreamRoutes:
         """Begin a request that nobody waits for, and say so once it is accepted."""
         host = self._host
         wiring = host.stream(request.match_info["name"])
-        item = wiring.checked(await read_item(request))
+        item = wiring.checked(await read_item(request, host.limits))
         timeout_s, key = timeout_of(request), request.headers.get("Idempotency-Key")
         if key is not None:
             begun = host.begin_once(wiring, item, key, timeout_s, attributes_of(request), sent=True)
@@ -183,33 +187,39 @@ async def _kept_values(replay: Replay, number: int) -> AsyncIterator[list[Any]]:
 async def _write_stream(
     request: web.Request, work: Request, form: str, replies: AsyncIterator[list[Any]], number: int
 ) -> web.StreamResponse:
-    """Write replies as they come, numbered, and then the end; an error before the first has a status of its own."""
+    """Write replies as they come, numbered, and then the end; an error that comes at once has a status of its own."""
     details = work.more()
     host = work.host
-    first = await anext(replies, None)
-    headers = {"Content-Type": form, "X-Request-Id": work.id, "Cache-Control": "no-store"}
-    response = web.StreamResponse(headers=headers)
-    await response.prepare(request)
+    first = asyncio.ensure_future(anext(replies, None))
     try:
-        some = first
-        while some:
-            details.idle_since_s = host.now_s()
+        await asyncio.wait({first}, timeout=HEADER_WAITS_S)
+        if first.done():
+            first.result()
+        headers = {"Content-Type": form, "X-Request-Id": work.id, "Cache-Control": "no-store"}
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(request)
+        try:
+            some = await first
+            while some:
+                details.idle_since_s = host.now_s()
+                if form == EVENTS:
+                    numbered = enumerate(some, number)
+                    data = b"".join(b"id: %d\nevent: reply\ndata: %b\n\n" % (n, dump(value)) for n, value in numbered)
+                    number += len(some)
+                else:
+                    data = b"".join(dump(value) + b"\n" for value in some)
+                await response.write(data)
+                some = await anext(replies, None)
             if form == EVENTS:
-                numbered = enumerate(some, number)
-                data = b"".join(b"id: %d\nevent: reply\ndata: %b\n\n" % (n, dump(value)) for n, value in numbered)
-                number += len(some)
-            else:
-                data = b"".join(dump(value) + b"\n" for value in some)
+                await response.write(b"event: end\ndata: {}\n\n")
+        except ActorflowError as error:
+            said = to_json(document_of(error))
+            data = b"event: error\ndata: %b\n\n" % said if form == EVENTS else dump({"error": error.to_wire()}) + b"\n"
             await response.write(data)
-            some = await anext(replies, None)
-        if form == EVENTS:
-            await response.write(b"event: end\ndata: {}\n\n")
-    except ActorflowError as error:
-        said = to_json(document_of(error))
-        data = b"event: error\ndata: %b\n\n" % said if form == EVENTS else dump({"error": error.to_wire()}) + b"\n"
-        await response.write(data)
-    await response.write_eof()
-    return response
+        await response.write_eof()
+        return response
+    finally:
+        first.cancel()  # whoever waited for it may have gone
 
 
 def attributes_of(request: web.Request) -> dict[str, Any] | None:

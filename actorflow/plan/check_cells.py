@@ -86,7 +86,7 @@ def cell_faults(app: AppPlan) -> Iterator[str]:
             yield str(use)
     for topology in app.streams.values():
         for step in _operators(topology):
-            yield from _written_though_read(f"{topology.stream}/{step.name}", step.operator)
+            yield from _assigned_over(f"{topology.stream}/{step.name}", step.operator)
 
 
 def notes_of(app: AppPlan) -> Iterator[str]:
@@ -225,6 +225,8 @@ def _judged(app: AppPlan, topology: Topology, step: Then, access: Access, suspen
         reason, way = f"changes of a {cell.kind} commute: any order, on any host, gives the same value", ""
     else:
         reason, way = "reads what is committed, and writes nothing", ""
+    if not way and (written := next(_writes_though_read(step.operator, access), None)):
+        reason, way = written
     return Use(topology.stream, step.name, key, cell.name, cell.kind, str(access), reason, way)
 
 
@@ -302,18 +304,22 @@ def key_spaces(topology: Topology, step: Step) -> list[str | None]:
 _WRITING = frozenset({"write", "set", "add", "put", "discard", "append", "pop", "setdefault", "update", "edit"})
 
 
-def _written_though_read(place: str, operator: type[Operator]) -> Iterator[str]:
+def _writes_though_read(operator: type[Operator], access: Access) -> Iterator[tuple[str, str]]:
+    """Yield where an operator writes by an access that only reads, and the way out."""
+    cell = access.cell
+    names = {name for name, each in accesses_of(operator).items() if each is access}
+    for deed in deeds_of(operator) if access.read_only else ():
+        if deed.name in names and deed.verb in _WRITING:
+            ways = " or ".join(f"{way}()" for way in ALLOWED.get(cell.kind, MERGED) if way != "snapshot")
+            where = f"{operator.__name__}.{deed.method} (line {deed.line})"
+            yield f"{where} writes {cell.name}, which it declares as {access}", f"declare {ways}"
+
+
+def _assigned_over(place: str, operator: type[Operator]) -> Iterator[str]:
     accesses = accesses_of(operator)
     for deed in deeds_of(operator) if accesses else ():
         access = accesses.get(deed.name)
-        if access is not None and access.read_only and deed.verb in _WRITING:
-            cell = access.cell
-            ways = " or ".join(f"{way}()" for way in ALLOWED.get(cell.kind, MERGED) if way != "snapshot")
-            yield (
-                f"{place}: {operator.__name__}.{deed.method} (line {deed.line}) writes {cell.name}, which it declares "
-                f"as {access}: declare {ways}"
-            )
-        elif access is not None and deed.verb == "assign":
+        if access is not None and deed.verb == "assign":
             yield (
                 f"{place}: {operator.__name__}.{deed.method} (line {deed.line}) assigns self.{deed.name}, which is its "
                 f"access to {access.cell.name}: set a row with self.{deed.name}[key] = …, or choose another name"
@@ -326,7 +332,7 @@ def _written_though_read(place: str, operator: type[Operator]) -> Iterator[str]:
 def _judge_operator(step: Then, writes: list[str], reads: list[str], calls: list[str | None]) -> None:
     name = step.operator.__name__
     for access in accesses_of(step.operator).values():
-        if access.writes:
+        if access.writes or next(_writes_though_read(step.operator, access), None):
             writes.append(f"{step.name} writes {access.cell.name} ({access})")
         else:
             reads.append(access.cell.name)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class DeadLetter:
     """An item whose activation failed and whose request went on, or an error that came after an early answer.
 
-    `at_s` is the host's clock. `item` is None when there is no item to process again.
+    `at_s` is the host's clock. `replayable`: there is an item that can be processed again.
     """
 
     number: int
@@ -29,6 +29,7 @@ class DeadLetter:
     at_s: float
     item: Any
     error: ActorflowError
+    replayable: bool = False
 
     def to_wire(self) -> dict[str, Any]:
         """Return the letter as plain values, the item as a short text."""
@@ -40,6 +41,7 @@ class DeadLetter:
             "at_s": self.at_s,
             "item": summary(self.item),
             "error": self.error.to_wire(),
+            "replayable": self.replayable,
         }
 
 
@@ -64,7 +66,7 @@ class DeadLetters:
         self._count += 1
         letter = DeadLetter(
             self._count, request.stream.name, node.name if node is not None else "", request.id,
-            self._host.now_s(), item, error,
+            self._host.now_s(), item, error, node is not None,
         )  # fmt: skip
         self._letters[letter.number] = (letter, node, actor)
         while len(self._letters) > self._host.limits.dead_letters:

@@ -46,7 +46,7 @@ from actorflow.runtime.cells import cells_of
 from actorflow.runtime.dead_letters import DeadLetters
 from actorflow.runtime.delayed import Delays
 from actorflow.runtime.journal import Journal
-from actorflow.runtime.pulse import MEASURED_NOW, Pulses, pulse_of
+from actorflow.runtime.pulse import MEASURED, MEASURED_NOW, Pulses, pulse_of
 from actorflow.runtime.recovery import recover
 from actorflow.runtime.replays import Replays
 from actorflow.runtime.replica import NEXT, SLICE_S, WAITING, Replica, behaviour
@@ -132,6 +132,7 @@ class Host:
         self.tell_effect = tell_into(self.activation.effects)
         self.working: Activation | None = None
         self.turning = self.tired = False
+        self._turns = 0
         self.began = 0.0
         self.workers: dict[asyncio.Task[Any], Any] = {}
         # what is alive
@@ -414,7 +415,11 @@ class Host:
         self.turning, self.tired = True, False
         running: Any = None
         looks = 0
+        self._turns += 1
         try:
+            if ready and not shuffle and not self._turns & MEASURED:
+                running = ready.popleft()
+                self._measured_run(running)
             while ready:
                 if shuffle:
                     ready.rotate(self.chance.randrange(len(ready)))
@@ -423,10 +428,6 @@ class Host:
                 looks += 1
                 if self.tired or not looks & 15:  # a replica that met its own limit says so; else look now and then
                     self.began = now = clock()
-                    if ready:
-                        looks += 1
-                        running = ready.popleft()
-                        self._measured_run(running)
                     if now - began > SLICE_S:
                         break
                     self.tired = False

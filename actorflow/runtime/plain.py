@@ -48,13 +48,13 @@ class PlainReplica(Replica):
         me: Replica = self
         while True:
             activation.replica = me
+            me.done += 1
             try:
                 result = me.op.process(item)
             except FAILURES as error:
                 activation.abort()
                 me.failed(request, None, item, error)
                 break
-            me.done += 1
             if len(effects) == 1 and result is None and not out and effects[0][0].__class__ is Address:
                 address, told = effects[0]
                 receiver: Replica | None = address.local

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from actorflow.runtime.replica import Replica
 
 MEASURED, MEASURED_NOW = 7, 63
-"""One activation in so many plus one is measured: of async ones, and of plain ones that are processed at once."""
+"""One in so many plus one is measured: of turns and async activations, and of what is processed at once."""
 
 SAMPLES = 256
 """Activations whose time is remembered, of each replica: the newest of those that were measured."""

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,7 +182,8 @@ def test_streamed_replies_appear_one_by_one(pages: Pages) -> None:
 
     replies = page.locator("#answers > li").first.locator("pre")
     seen = set()
-    while (shown := replies.count()) < 4:
+    over_s = time.monotonic() + WAIT_MS / 1000
+    while (shown := replies.count()) < 4 and time.monotonic() < over_s:
         seen.add(shown)
         page.wait_for_timeout(40)
     assert {1, 2, 3} <= seen
