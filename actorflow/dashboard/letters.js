@@ -2,28 +2,27 @@
 
 import { byId, confirmed, el, facts, rows, say } from "./element.js";
 import { call, look } from "./host.js";
-import { count, cut, duration } from "./text.js";
+import { cut, duration } from "./text.js";
 
 const SHOWN_MAX = 200;
 let letters = [];
 
 /** Show the dead letters there are, newest first. */
 export async function updateLetters() {
-  letters = (await look("/dead-letters")).reverse();
-  say(byId("letters-caption"), letters.length > SHOWN_MAX
-    ? `The newest ${SHOWN_MAX} of ${count(letters.length)}` : "Newest first");
-  rows(byId("letters"), letters.slice(0, SHOWN_MAX), (letter) => letter.number, (letter) => [
-    letter.number, () => actions(letter.number), cut(inShort(letter.error), 100), cut(letter.item ?? "", 60),
+  letters = (await look(`/dead-letters?limit=${SHOWN_MAX}`)).reverse();
+  say(byId("letters-caption"), letters.length === SHOWN_MAX ? `The newest ${SHOWN_MAX}` : "Newest first");
+  rows(byId("letters"), letters, (letter) => letter.number, (letter) => [
+    letter.number, () => actions(letter), cut(inShort(letter.error), 100), cut(letter.item ?? "", 60),
     [letter.stream, letter.operator].filter(Boolean).join("/"), duration(letter.age_s),
   ]);
 }
 
 const inShort = ({ type, message, cause_type: cause, cause_text: text }) => `${cause ?? type}: ${text ?? message}`;
 
-const actions = (number) => el("div", { class: "row" },
+const actions = ({ number, replayable }) => el("div", { class: "row" },
   button("Inspect", number, () => inspect(number)),
-  button("Replay", number, () => act("POST", `/dead-letters/${number}/replay`, (told) =>
-    `Letter ${number} is replayed as request ${told.request_id}.`)),
+  ...(replayable ? [button("Replay", number, () => act("POST", `/dead-letters/${number}/replay`, (told) =>
+    `Letter ${number} is replayed as request ${told.request_id}.`))] : []),
   button("Forget", number, async () => {
     if (await confirmed(`Forget dead letter ${number}? Its item is lost.`, "Forget it")) {
       await act("DELETE", `/dead-letters/${number}`, () => `Letter ${number} is forgotten.`);

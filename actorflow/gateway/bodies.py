@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import orjson
@@ -15,6 +16,11 @@ from actorflow.limits import Limits
 
 JSON, LINES, EVENTS = "application/json", "application/x-ndjson", "text/event-stream"
 LINE_TYPES = frozenset({LINES, "application/ndjson", "application/jsonl", "application/json-lines"})
+
+CODINGS = {"gzip": 31, "deflate": 15}
+"""How bodies may be compressed, with what zlib wants to be told."""
+
+PIECE_BYTES = 1 << 20
 
 READ_TIMEOUT_S = 30.0
 """The longest time without a byte while a body is being sent."""
@@ -54,6 +60,8 @@ async def read_item(request: web.Request, limits: Limits) -> Any:
             body = await request.read()
     except TimeoutError:
         raise CodecError(f"the body did not come within {READ_TIMEOUT_S:g} s") from None
+    if (unpacker := _unpacker_of(request)) is not None:
+        body = b"".join(unpacker.unpacked(body, most=limits.frame_bytes))
     return _load(body, limits) if body else None
 
 
@@ -63,6 +71,7 @@ async def read_lines(request: web.Request, limits: Limits) -> AsyncIterator[list
     Raises: CodecError, naming the line; when a line is longer than a frame may be; when nothing comes for too long.
     """
     number, rest = 0, b""
+    unpacker = _unpacker_of(request)
     chunks = request.content.iter_any()
     while True:
         try:
@@ -72,15 +81,49 @@ async def read_lines(request: web.Request, limits: Limits) -> AsyncIterator[list
             raise CodecError(f"nothing came after line {number} for {READ_TIMEOUT_S:g} s") from None
         if chunk is None:
             break
-        lines = (rest + chunk if rest else chunk).split(b"\n")
-        rest = lines.pop()
-        if len(rest) > limits.frame_bytes:
-            raise CodecError(f"line {number + len(lines) + 1} is longer than {limits.frame_bytes} bytes, the limit")
-        if lines:
-            yield _items(lines, number, limits)
-            number += len(lines)
+        for piece in (chunk,) if unpacker is None else unpacker.unpacked(chunk):
+            lines = (rest + piece if rest else piece).split(b"\n")
+            rest = lines.pop()
+            if len(rest) > limits.frame_bytes:
+                raise CodecError(f"line {number + len(lines) + 1} is longer than {limits.frame_bytes} bytes, the limit")
+            if lines:
+                yield _items(lines, number, limits)
+                number += len(lines)
     if rest:
         yield _items([rest], number, limits)
+
+
+class _Unpacker:
+    """Unpacks a compressed body piece by piece, so that nobody has more of it in memory than is allowed."""
+
+    def __init__(self, bits: int) -> None:
+        self._unpack = zlib.decompressobj(bits)
+
+    def unpacked(self, data: bytes, *, most: int | None = None) -> Iterator[bytes]:
+        """Yield what some bytes become; no more than `most` in all. Raises: CodecError."""
+        total = 0
+        while data:
+            try:
+                piece = self._unpack.decompress(data, PIECE_BYTES)
+            except zlib.error as error:
+                raise CodecError(f"the body is not compressed as its header says: {error}") from None
+            total += len(piece)
+            if most is not None and total > most:
+                raise CodecError(f"the body unpacks to more than {most} bytes, the limit")
+            yield piece
+            data = self._unpack.unconsumed_tail
+            if not piece and not data:
+                break
+
+
+def _unpacker_of(request: web.Request) -> _Unpacker | None:
+    """Return what unpacks a body; None where it is not compressed. Raises: CodecError."""
+    coding = request.headers.get("Content-Encoding", "identity").lower()
+    if coding == "identity":
+        return None
+    if coding not in CODINGS:
+        raise CodecError(f"bodies may be compressed as {' or '.join(CODINGS)}, not {coding[:40]!r}")
+    return _Unpacker(CODINGS[coding])
 
 
 def _items(lines: list[bytes], before: int, limits: Limits) -> list[Any]:

@@ -32,6 +32,9 @@ log = logging.getLogger("actorflow.gateway")
 KEEPALIVE_S = 75.0
 """How long a connection without any request stays open."""
 
+LINGER_S = 1.0
+"""How long what is left of a body is read, when it has been answered already."""
+
 BACKLOG = 2048
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -94,6 +97,8 @@ class Gateway:
             shutdown_timeout=5.0,
             handler_cancellation=True,
             keepalive_timeout=KEEPALIVE_S,
+            lingering_time=LINGER_S,
+            auto_decompress=False,  # it would be unpacked to its end before anybody could say that it is too large
         )
         await runner.setup()
         try:
