@@ -24,6 +24,7 @@ from actorflow.errors import (
 )
 from actorflow.limits import Limits
 from actorflow.report import RequestReport, reports_from_wire
+from actorflow.runtime.tracing import with_parent
 
 CONNECT_TIMEOUT_S = 10.0
 UNIX = "unix://"
@@ -265,6 +266,7 @@ class RemoteConnection:
         await self._connect()
         name = stream if isinstance(stream, str) else stream.name
         exchange = self._new()
+        attributes = with_parent(attributes)
         given = dict(attributes) if attributes else None
         codec.encode([item, given])  # what cannot travel is refused here, before anything is sent
         self._put([wire.REQUEST, exchange.number, name, item, timeout_s, given, mode, key])

@@ -22,7 +22,7 @@ from rich.markup import escape
 from actorflow.cli.shared import EXIT_FAILED, console
 
 PARTS = ("aiohttp", "msgspec", "msgpack", "orjson", "uvloop", "click", "rich", "prometheus-client", "cronsim")
-OPTIONAL = {"opentelemetry.trace": "traces (pip install opentelemetry-sdk)"}
+OPTIONAL = {"opentelemetry.trace": "traces (pip install 'actorflow[traces]')"}
 FILES_WANTED, PORT = 4_096, 7700
 FSYNC_SLOW_S = 0.01
 

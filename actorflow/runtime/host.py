@@ -54,6 +54,7 @@ from actorflow.runtime.request import CLEAN, RUNNING, Hold, ReplyQueue, Request,
 from actorflow.runtime.return_path import ReturnStep
 from actorflow.runtime.steps import Node
 from actorflow.runtime.supervisor import Supervisor, needs_supervisor
+from actorflow.runtime.tracing import tracer_of_program
 from actorflow.runtime.waiting import Circles
 from actorflow.runtime.watchdog import Watchdog
 from actorflow.runtime.wiring import Wiring
@@ -152,6 +153,7 @@ class Host:
         self._ending = False
         self._bulk_commits = 0
         self._watchdog = Watchdog(self.loop, self.limits.blocked_after_s) if watch else None
+        self.tracer = tracer_of_program()
         self.began_s = self.now_s()
         self.pulses = Pulses(self)
         self.wirings = {stream: Wiring(self, topology) for stream, topology in app.streams.items()}
@@ -318,6 +320,8 @@ class Host:
             op.tell = self.tell_effect  # type: ignore[method-assign, assignment]
             if feeds:
                 op.feedback = self.feed_back  # type: ignore[method-assign, assignment]
+        if self.tracer is not None:
+            self.tracer.watch(op)
 
     # -- shared state
 
@@ -626,6 +630,8 @@ class Host:
             request.more().attributes = attributes
         if wiring.replies == "many":
             request.replies = ReplyQueue(request)
+        if self.tracer is not None:
+            self.tracer.begin(request)
         return request
 
     def enter(self, request: Request, items: list[Any]) -> None:

@@ -287,7 +287,7 @@ class Wiring:
         self.keeps_item = any(loop.loop.synchronous for loop in self.loops)  # what rounds declare may depend on it
         self.sources = [self.nodes[step.number] for step in topology.steps if isinstance(step, Source)]
         first = getattr(self.enter, "__self__", None)
-        simple = host.inline and not self.watched and not self.sources and self.replies == "one"
+        simple = host.inline and not self.watched and not self.sources and self.replies == "one" and host.tracer is None
         if isinstance(first, Replica) and simple:
             self.direct = first
         self.reply: Put = self.nodes[topology.steps[-1].number].put
