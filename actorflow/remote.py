@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from actorflow import codec, wire
+from actorflow import wire
 from actorflow.connection import Items, Named, OnProgress
 from actorflow.errors import (
     ActorflowError,
@@ -25,6 +25,7 @@ from actorflow.errors import (
 from actorflow.limits import Limits
 from actorflow.report import RequestReport, reports_from_wire
 from actorflow.runtime.tracing import with_parent
+from actorflow.sending import Sender
 
 CONNECT_TIMEOUT_S = 10.0
 UNIX = "unix://"
@@ -54,7 +55,9 @@ class RemoteConnection:
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._connecting = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
-        self._writer: asyncio.Task[None] | None = None
+        self._sender: Sender | None = None
+        self._welcome = False
+        self._prefix = uuid.uuid4().hex
         self._outbox: wire.Outbox | None = None
         self._open: dict[int, Exchange] = {}
         self._count = 0
@@ -79,13 +82,19 @@ class RemoteConnection:
         """
         mode = wire.ONE if on_progress is None else wire.WATCHED
         own = key is None
+        if key is None:
+            self._count += 1
+            key = f"{self._prefix}{self._count:x}"
 
         async def once(key: str) -> Any:
-            async with self._exchange(stream, item, timeout_s, attributes, mode, key) as exchange:
-                exchange.on_progress = on_progress
+            await self._connect()
+            exchange = self._begin(stream, item, timeout_s, attributes, mode, key)
+            exchange.on_progress = on_progress
+            try:
                 return await exchange.result()
+            finally:
+                self._finish(exchange)
 
-        key = key or uuid.uuid4().hex
         reply = await self._until_answered(once, key, timeout_s, forget=own)
         if not isinstance(stream, str) and stream.replies == "many":
             return [_typed(stream, value) for value in reply]
@@ -95,10 +104,25 @@ class RemoteConnection:
         self, once: Callable[[str], Awaitable[Any]], key: str, timeout_s: float | None, *, forget: bool
     ) -> Any:
         """Do something with a key until it is answered, over as many connections as it takes."""
+        lost: ConnectionLostError | None = None
+        if self._is_connected:  # nearly always: nothing else needs to be thought of
+            memory = self._memory
+            try:
+                answer = await once(key)
+            except ConnectionLostError as error:
+                error.memory = memory
+                lost = error
+            except ActorflowError:
+                if forget:
+                    self._has_come(key)
+                raise
+            else:
+                if forget:
+                    self._has_come(key)
+                return answer
         loop = asyncio.get_running_loop()
         gives_up_s = loop.time() + (timeout_s or self._limits.timeout_s) + RETRY_LONGER_S
         pause_s = RETRY_FIRST_S
-        lost: ConnectionLostError | None = None
         while True:
             connected, memory = False, None
             try:
@@ -170,7 +194,7 @@ class RemoteConnection:
                             exchanging = self._attached(key, came, memory)
                         async with exchanging as exchange:
                             memory = self._memory
-                            feeder = feeder or Feeder(self._put, items)
+                            feeder = feeder or Feeder(self._put, self._put_packed, items)
                             feeder.go_on(exchange)
                             while values := await exchange.values():
                                 self._put([wire.CREDIT, exchange.number, len(values)])
@@ -239,11 +263,9 @@ class RemoteConnection:
         self._flush_forgotten()
         if self._outbox is not None:
             self._outbox.flush()
-            await asyncio.sleep(0)  # the writer has its turn
-        for task in (self._reader, self._writer):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
         if self._socket is not None:
             await self._socket.close()
         if self._session is not None:
@@ -252,6 +274,36 @@ class RemoteConnection:
         self._lost("the client was closed")
 
     # -- exchanges
+
+    def _begin(
+        self,
+        stream: Named,
+        item: Any,
+        timeout_s: float | None,
+        attributes: Mapping[str, Any] | None,
+        mode: str,
+        key: str | None,
+    ) -> Exchange:
+        """Send a request. Raises: CodecError when the item cannot travel; nothing was sent then."""
+        outbox = self._outbox
+        assert outbox is not None
+        name = stream if isinstance(stream, str) else stream.name
+        attributes = with_parent(attributes)
+        given = dict(attributes) if attributes else None
+        number = self._count = self._count + 1
+        packed = wire.pack_frame([wire.REQUEST, number, name, item, timeout_s, given, mode, key], tagged=True)
+        if self._is_connected:
+            outbox.put_packed(packed)
+        exchange = self._open[number] = Exchange(number)
+        if len(self._open) == 1:
+            outbox.flush()  # nobody else is about to add something
+        return exchange
+
+    def _finish(self, exchange: Exchange) -> None:
+        """Forget an exchange; one that has not ended is cancelled."""
+        self._open.pop(exchange.number, None)
+        if not exchange.ended:
+            self._put([wire.CANCEL, exchange.number])
 
     @contextlib.asynccontextmanager
     async def _exchange(
@@ -264,18 +316,11 @@ class RemoteConnection:
         key: str | None = None,
     ) -> AsyncGenerator[Exchange, None]:
         await self._connect()
-        name = stream if isinstance(stream, str) else stream.name
-        exchange = self._new()
-        attributes = with_parent(attributes)
-        given = dict(attributes) if attributes else None
-        codec.encode([item, given])  # what cannot travel is refused here, before anything is sent
-        self._put([wire.REQUEST, exchange.number, name, item, timeout_s, given, mode, key])
+        exchange = self._begin(stream, item, timeout_s, attributes, mode, key)
         try:
             yield exchange
         finally:
-            self._open.pop(exchange.number, None)
-            if not exchange.ended:
-                self._put([wire.CANCEL, exchange.number])
+            self._finish(exchange)
 
     async def ask(self, verb: str, argument: Any) -> Any:
         await self._connect()
@@ -297,8 +342,17 @@ class RemoteConnection:
         if self._outbox is not None and self._socket is not None and not self._socket.closed:
             self._outbox.put(frame)
 
+    def _put_packed(self, data: bytes) -> None:
+        if self._outbox is not None and self._socket is not None and not self._socket.closed:
+            self._outbox.put_packed(data)
+
+    @property
+    def _is_connected(self) -> bool:
+        """Return whether a host has greeted us, and nothing has ended the connection since."""
+        return self._socket is not None and self._welcome and not self._socket.closed
+
     async def _connect(self) -> None:
-        if self._socket is not None and not self._socket.closed and self._greeted is not None and self._greeted.done():
+        if self._is_connected:
             return
         async with self._connecting:
             if self._socket is not None and not self._socket.closed:
@@ -321,14 +375,13 @@ class RemoteConnection:
                     f"no host answers at {self._url} ({error}); start one with: actorflow run MODULE:APP",
                     retryable=True,
                 ) from error
-            self._socket = socket
+            self._socket, self._welcome = socket, False
             self._greeted = asyncio.get_running_loop().create_future()
-            writing: asyncio.Queue[bytes] = asyncio.Queue()
             loop = asyncio.get_running_loop()
-            self._outbox = wire.Outbox(writing.put_nowait, loop.call_soon, message_bytes=self._limits.frame_bytes)
+            self._sender = Sender(loop, socket.send_bytes)
+            self._outbox = wire.Outbox(self._sender.write, loop.call_soon, message_bytes=self._limits.frame_bytes)
             self._outbox.put([wire.HELLO, wire.VERSION, self._codec])
             self._reader = loop.create_task(self._read(socket), name="client reader")
-            self._writer = loop.create_task(_write_all(socket, writing), name="client writer")
             try:
                 await asyncio.wait_for(self._greeted, CONNECT_TIMEOUT_S)
             except TimeoutError:
@@ -349,6 +402,7 @@ class RemoteConnection:
                         why = str(frame[2].get("message"))
                     elif frame[0] == wire.WELCOME:
                         self._memory = frame[2]
+                        self._welcome = True
                         if self._greeted is not None and not self._greeted.done():
                             self._greeted.set_result(None)
                     elif (exchange := self._open.get(frame[1])) is not None:
@@ -368,14 +422,8 @@ class RemoteConnection:
     def _lost(self, why: str, kind: type[ActorflowError] = ConnectionLostError) -> None:
         for exchange in list(self._open.values()):
             exchange.fail(kind(f"the connection to {self._url} was lost: {why}; the outcome is unknown"))
-        if self._writer is not None:
-            self._writer.cancel()
-
-
-async def _write_all(socket: aiohttp.ClientWebSocketResponse, writing: asyncio.Queue[bytes]) -> None:
-    with contextlib.suppress(ConnectionError):
-        while True:
-            await socket.send_bytes(await writing.get())
+        if self._sender is not None:
+            self._sender.stop()
 
 
 class Feeder:
@@ -384,8 +432,9 @@ class Feeder:
     An item counts as taken when the host makes room for another in its place.
     """
 
-    def __init__(self, put: Callable[[list[Any]], None], items: Items) -> None:
+    def __init__(self, put: Callable[[list[Any]], None], put_packed: Callable[[bytes], None], items: Items) -> None:
         self._put = put
+        self._put_packed = put_packed
         self._items = items
         self._exchange: Exchange | None = None
         self._unsure: deque[Any] = deque()  # sent, and perhaps not taken
@@ -442,13 +491,13 @@ class Feeder:
         self._put([wire.END, self._exchange.number])
 
     async def _send(self, item: Any) -> None:
-        codec.encode(item)  # what cannot travel is refused here, where it can be told apart
         while (exchange := self._exchange) is None or exchange.spent >= exchange.room:
             self._changed.clear()
             await self._changed.wait()
+        packed = wire.pack_frame([wire.ITEMS, exchange.number, [item]], tagged=True)  # what cannot travel ends it here
         exchange.spent += 1
         self._unsure.append(item)
-        self._put([wire.ITEMS, exchange.number, [item]])
+        self._put_packed(packed)
 
     async def stop(self) -> None:
         """Send nothing more."""
@@ -535,9 +584,8 @@ class Exchange:
         return values
 
     async def _change(self) -> None:
-        if self._changed is None or self._changed.done():
-            self._changed = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._changed)
+        self._changed = asyncio.get_running_loop().create_future()  # one waits: whoever has begun the exchange
+        await self._changed
 
     def _wake(self) -> None:
         if self._changed is not None and not self._changed.done():

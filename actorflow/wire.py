@@ -55,6 +55,9 @@ ITEMS_AHEAD: Final = 1024
 MESSAGE_BYTES: Final = 16 << 20
 """One message at the most, unless a host sets another limit."""
 
+HEAD_BYTES: Final = 5
+"""Of a message, at the most, beside its frames."""
+
 _encode = msgspec.msgpack.Encoder(enc_hook=codec.plain).encode
 
 _SHAPES: dict[int, tuple[type | tuple[type, ...], ...]] = {
@@ -83,14 +86,26 @@ def is_durable(memory: str | None) -> bool:
     return memory is not None and memory.startswith(DURABLE)
 
 
-def pack(frames: list[list[Any]], *, tagged: bool) -> bytes:
-    """Encode frames as one message. Raises: CodecError when a value cannot travel."""
+def pack_frame(frame: list[Any], *, tagged: bool) -> bytes:
+    """Encode a frame. Raises: CodecError when a value in it cannot travel."""
     if tagged:
-        return codec.encode(frames)
+        return codec.encode(frame)
     try:
-        return _encode(frames)
+        return _encode(frame)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise CodecError(f"cannot encode a reply: {error}") from error
+
+
+def pack(frames: list[list[Any]], *, tagged: bool) -> bytes:
+    """Encode frames as one message. Raises: CodecError when a value in one cannot travel."""
+    return message_of([pack_frame(frame, tagged=tagged) for frame in frames])
+
+
+def message_of(packed: list[bytes]) -> bytes:
+    """Return the message that holds frames which are encoded already."""
+    count = len(packed)
+    head = bytes((0x90 + count,)) if count < 16 else b"\xdd" + count.to_bytes(4, "big")
+    return head + b"".join(packed)
 
 
 def unpack(data: bytes, *, nesting_depth: int, from_client: bool) -> list[list[Any]]:
@@ -130,42 +145,35 @@ class Outbox:
     ) -> None:
         self.tagged = True
         self._message_bytes = message_bytes
-        self._frames: list[list[Any]] = []
+        self._frames: list[bytes] = []
+        self._bytes = 0
         self._write = write
         self._call_soon = call_soon
 
     def put(self, frame: list[Any]) -> None:
-        """Add a frame to the message of this turn."""
+        """Add a frame to the message of this turn; one that cannot be encoded becomes an ERROR of its exchange."""
+        try:
+            self.put_packed(pack_frame(frame, tagged=self.tagged))
+        except CodecError as error:
+            self.put_packed(pack_frame([ERROR, frame[1], error.to_wire()], tagged=self.tagged))
+
+    def put_packed(self, data: bytes) -> None:
+        """Add a frame that is encoded. Raises: CodecError when it is larger than the other side accepts."""
+        size = len(data) + HEAD_BYTES
+        if size > self._message_bytes:
+            raise CodecError(
+                f"a value of {len(data)} bytes is larger than a message may be ({self._message_bytes}): send parts"
+            )
         if not self._frames:
             self._call_soon(self.flush)
-        self._frames.append(frame)
+        elif self._bytes + size > self._message_bytes:
+            self._write(message_of(self._frames))
+            self._frames, self._bytes = [], 0
+        self._frames.append(data)
+        self._bytes += size
 
     def flush(self) -> None:
-        """Write what there is; a frame that cannot be encoded becomes an ERROR frame of its exchange."""
-        frames, self._frames = self._frames, []
-        if frames:
-            self._send(frames)
-
-    def _send(self, frames: list[list[Any]]) -> None:
-        """Write frames as one message, or as several where one would be larger than the other side accepts."""
-        try:
-            data = pack(frames, tagged=self.tagged)
-        except CodecError:
-            frames = [self._sound(frame) for frame in frames]
-            data = pack(frames, tagged=self.tagged)
-        if len(data) <= self._message_bytes:
-            self._write(data)
-        elif len(frames) > 1:
-            half = len(frames) // 2
-            self._send(frames[:half])
-            self._send(frames[half:])
-        else:
-            said = CodecError(f"a value of {len(data)} bytes is larger than a message may be ({self._message_bytes})")
-            self._write(pack([[ERROR, frames[0][1], said.to_wire()]], tagged=self.tagged))
-
-    def _sound(self, frame: list[Any]) -> list[Any]:
-        try:
-            pack([frame], tagged=self.tagged)
-        except CodecError as error:
-            return [ERROR, frame[1], error.to_wire()]
-        return frame
+        """Write what there is."""
+        if self._frames:
+            frames, self._frames, self._bytes = self._frames, [], 0
+            self._write(message_of(frames))

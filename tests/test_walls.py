@@ -11,7 +11,7 @@ import pytest
 import actorflow
 
 ROOT = Path(actorflow.__file__).parent
-WORDS = {"errors", "address", "limits", "envelope", "codec", "wire", "report"}
+WORDS = {"errors", "address", "limits", "envelope", "codec", "wire", "report", "carrying"}
 IMPURE = {"asyncio", "socket", "time", "random", "threading", "os", "aiohttp", "uvloop", "subprocess", "logging"}
 
 

@@ -55,11 +55,14 @@ def streamed_as(request: web.Request) -> str | None:
 
 async def read_item(request: web.Request, limits: Limits) -> Any:
     """Return the one item that a body holds; none at all is null. Raises: CodecError."""
-    try:
-        async with asyncio.timeout(READ_TIMEOUT_S):
-            body = await request.read()
-    except TimeoutError:
-        raise CodecError(f"the body did not come within {READ_TIMEOUT_S:g} s") from None
+    if request.content.is_eof():  # all of it is there, as of most: no time-out needs to be set up
+        body = await request.read()
+    else:
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                body = await request.read()
+        except TimeoutError:
+            raise CodecError(f"the body did not come within {READ_TIMEOUT_S:g} s") from None
     if (unpacker := _unpacker_of(request)) is not None:
         body = b"".join(unpacker.unpacked(body, most=limits.frame_bytes))
     return _load(body, limits) if body else None

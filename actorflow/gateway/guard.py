@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hmac
 import ipaddress
 import ssl
@@ -69,6 +70,7 @@ def is_loopback(address: str) -> bool:
         return False
 
 
+@functools.lru_cache(maxsize=256)
 def names_this_machine(host: str) -> bool:
     """Return whether a Host header names this machine, as opposed to some name that leads here."""
     name = urlsplit(f"//{host}").hostname or "localhost"

@@ -26,6 +26,7 @@ from actorflow.runtime.answers import Answer
 from actorflow.runtime.host import Host
 from actorflow.runtime.replays import Replay
 from actorflow.runtime.request import ReplyQueue, Request
+from actorflow.sending import Sender
 
 log = logging.getLogger("actorflow.session")
 
@@ -76,9 +77,7 @@ class Session:
         self._credits: dict[int, _Credit] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._outbox = wire.Outbox(self._write, host.loop.call_soon, message_bytes=host.limits.frame_bytes)
-        self._writing: asyncio.Queue[bytes] = asyncio.Queue()
-        self._unsent_bytes = 0
-        self._writer = host.loop.create_task(self._write_all(), name="session writer")
+        self._sender = Sender(host.loop, socket.send_bytes)
         self._greeted = self._closed = False
         self._late = host.loop.call_later(HELLO_TIMEOUT_S, self._too_late)
 
@@ -91,22 +90,12 @@ class Session:
     def _write(self, data: bytes) -> None:
         if self._closed:
             return
-        self._unsent_bytes += len(data)
-        if self._unsent_bytes > UNSENT_FRAMES_MAX * self._host.limits.frame_bytes:
-            log.warning(
-                "closed a connection: %d bytes of replies wait for a reader that does not read", self._unsent_bytes
-            )
+        unsent = self._sender.unsent_bytes + len(data)
+        if unsent > UNSENT_FRAMES_MAX * self._host.limits.frame_bytes:
+            log.warning("closed a connection: %d bytes of replies wait for a reader that does not read", unsent)
             self._run(self.close(), "end of a slow reader")
             return
-        self._writing.put_nowait(data)
-
-    async def _write_all(self) -> None:
-        with contextlib.suppress(ConnectionError):
-            while True:
-                data = await self._writing.get()
-                await self._socket.send_bytes(data)
-                self._unsent_bytes -= len(data)
-                self._writing.task_done()
+        self._sender.write(data)
 
     async def receive(self, data: bytes) -> bool:
         """Act on a message; return False when the connection is to be closed."""
@@ -114,6 +103,7 @@ class Session:
             frames = wire.unpack(data, nesting_depth=self._host.limits.nesting_depth, from_client=True)
             for frame in frames:
                 self._act(frame)
+            self._outbox.flush()  # what was answered at once need not wait for the end of the turn
         except (CodecError, ProtocolError) as error:
             await self.refuse(str(error))
             return False
@@ -143,10 +133,11 @@ class Session:
                 request.on_end = None
                 request.cancel("its client left")
         self._open.clear()
-        if not self._socket.closed and not self._writer.done():
+        if not self._socket.closed:
             with contextlib.suppress(TimeoutError):  # replies that are there are sent, to whoever reads them
-                await asyncio.wait_for(self._writing.join(), CLOSE_TIMEOUT_S)
-        tasks = [task for task in (self._writer, *self._tasks) if task is not asyncio.current_task()]
+                await asyncio.wait_for(self._sender.drained(), CLOSE_TIMEOUT_S)
+        self._sender.stop()
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -145,4 +145,4 @@ def _kept(answer: Answer) -> list[Any]:
 
 def digest_of(stream: str, item: Any) -> int:
     """Return a checksum of what a request asks. Raises: CodecError."""
-    return zlib.crc32(codec.encode(item, ordered=True), zlib.crc32(stream.encode()))
+    return zlib.crc32(codec.fingerprint(item), zlib.crc32(stream.encode()))

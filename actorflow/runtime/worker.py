@@ -11,9 +11,10 @@ import asyncio
 import contextvars
 import sys
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from actorflow.carrying import carry_on
 from actorflow.envelope import Context
 from actorflow.errors import ItemBudgetError, TooManyRepliesError
 from actorflow.plan.operator import ItemError, Operator
@@ -214,7 +215,7 @@ class Worker:
             result: Any = None
             error: BaseException | None = None
             try:
-                result = await _carry_on(coroutine, awaited, cancelled)
+                result = await carry_on(coroutine, awaited, cancelled)
             except BaseException as failure:
                 error = failure
             self._coroutine = self._awaited = None
@@ -425,26 +426,6 @@ VIEW_REFERENCES = 2
 
 _enter_task = asyncio.tasks._enter_task  # documented for task implementers
 _leave_task = asyncio.tasks._leave_task
-
-
-@types.coroutine
-def _carry_on(
-    coroutine: Coroutine[Any, Any, Any], awaited: Any, cancelled: BaseException | None
-) -> Generator[Any, Any, Any]:
-    """Await what a coroutine awaited in its first step, then the rest of the coroutine."""
-    while True:
-        try:
-            if cancelled is not None:
-                raised, cancelled = cancelled, None
-                raise raised
-            yield awaited
-        except BaseException as error:
-            try:
-                awaited = coroutine.throw(error)
-            except StopIteration as stop:
-                return stop.value
-        else:
-            return (yield from coroutine)
 
 
 def view(op: Operator, activation: Activation) -> Operator:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actorflow import wire
+from actorflow import codec, wire
 from actorflow.errors import CodecError, ProtocolError
 from actorflow.wire import Outbox, pack, unpack
 
@@ -94,7 +94,7 @@ def test_what_is_no_frame_is_a_protocol_error(message: Any) -> None:
 @pytest.mark.parametrize("message", [([wire.END, 1],), [(wire.END, 1)], {1}], ids=repr)
 def test_extensions_in_place_of_arrays_are_no_frames(message: Any) -> None:
     with pytest.raises(ProtocolError):
-        read(pack(message, tagged=True))
+        read(codec.encode(message))
 
 
 @settings(max_examples=400)
