@@ -250,7 +250,7 @@ _WIDE = (b"\xcb", b"\xcf", b"\xd3")
 def _quickly(data: bytes, nesting_depth: int) -> Any:
     """Return the value of bytes that are plain and beyond suspicion; None for all others, which are looked at closely.
 
-    That is a tenth of the work. No key can be there twice, since what was read makes the same bytes again.
+    That is a tenth of the work. No key can be there twice, or be no scalar, since what was read makes the same bytes.
     """
     if len(data.translate(None, _NO_CONTAINERS)) > QUICK_CONTAINERS_MAX:
         return None
@@ -272,17 +272,19 @@ def _no_extension(code: int, data: memoryview) -> Any:
 _plain_value = msgspec.msgpack.Decoder(ext_hook=_no_extension).decode
 
 
-def _is_within(value: Any, left: int) -> bool:
-    """Return whether a plain value nests no deeper than allowed, and has scalars for keys."""
-    kind = type(value)
-    if kind is not list and kind is not dict:
-        return True
-    if not left or (kind is dict and not _KEYS.issuperset(map(type, value))):
-        return False
-    parts = value if kind is list else value.values()
-    return _KEYS.issuperset(map(type, parts)) or all(
-        _is_within(part, left - 1) for part in parts if type(part) not in _KEYS
-    )
+def _is_within(value: Any, most: int) -> bool:
+    """Return whether a plain value nests no deeper than allowed; a level at a time."""
+    level = [value] if type(value) is list or type(value) is dict else []
+    for _ in range(most):
+        if not level:
+            return True
+        level = [
+            part
+            for each in level
+            for part in (each if type(each) is list else each.values())
+            if type(part) is list or type(part) is dict
+        ]
+    return not level
 
 
 def handed_over(value: object) -> Any:

@@ -293,10 +293,12 @@ class RemoteConnection:
         number = self._count = self._count + 1
         packed = wire.pack_frame([wire.REQUEST, number, name, item, timeout_s, given, mode, key], tagged=True)
         if self._is_connected:
+            outbox.gathering = not self._open  # nobody else is about to add something
             outbox.put_packed(packed)
+            if outbox.gathering:
+                outbox.gathering = False
+                outbox.flush()
         exchange = self._open[number] = Exchange(number)
-        if len(self._open) == 1:
-            outbox.flush()  # nobody else is about to add something
         return exchange
 
     def _finish(self, exchange: Exchange) -> None:

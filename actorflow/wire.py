@@ -55,6 +55,9 @@ ITEMS_AHEAD: Final = 1024
 MESSAGE_BYTES: Final = 16 << 20
 """One message at the most, unless a host sets another limit."""
 
+FLUSH_BYTES: Final = 4 << 10
+"""Frames of so many bytes leave before the end of a turn."""
+
 HEAD_BYTES: Final = 5
 """Of a message, at the most, beside its frames."""
 
@@ -103,8 +106,11 @@ def pack(frames: list[list[Any]], *, tagged: bool) -> bytes:
 
 def message_of(packed: list[bytes]) -> bytes:
     """Return the message that holds frames which are encoded already."""
-    count = len(packed)
-    head = bytes((0x90 + count,)) if count < 16 else b"\xdd" + count.to_bytes(4, "big")
+    count = len(packed)  # the shortest head there is: what is written otherwise is looked at more closely
+    if count < 16:
+        head = bytes((0x90 + count,))
+    else:
+        head = b"\xdc" + count.to_bytes(2, "big") if count < 1 << 16 else b"\xdd" + count.to_bytes(4, "big")
     return head + b"".join(packed)
 
 
@@ -138,7 +144,10 @@ def _fits(fields: list[Any], shape: tuple[Any, ...]) -> bool:
 
 
 class Outbox:
-    """Frames on their way out: all that one turn of the event loop produces leaves as one message."""
+    """Frames on their way out: what one turn of the event loop produces leaves as one message, or as a few.
+
+    A long one would keep the other side idle until all of it is made.
+    """
 
     def __init__(
         self, write: Callable[[bytes], None], call_soon: Callable[..., Any], *, message_bytes: int = MESSAGE_BYTES
@@ -147,6 +156,8 @@ class Outbox:
         self._message_bytes = message_bytes
         self._frames: list[bytes] = []
         self._bytes = 0
+        self._asked = False
+        self.gathering = False  # whoever adds frames just now flushes when it is done
         self._write = write
         self._call_soon = call_soon
 
@@ -164,13 +175,19 @@ class Outbox:
             raise CodecError(
                 f"a value of {len(data)} bytes is larger than a message may be ({self._message_bytes}): send parts"
             )
-        if not self._frames:
-            self._call_soon(self.flush)
-        elif self._bytes + size > self._message_bytes:
-            self._write(message_of(self._frames))
-            self._frames, self._bytes = [], 0
+        if self._bytes and self._bytes + size > self._message_bytes:
+            self.flush()
+        if not self._asked and not self.gathering:
+            self._asked = True
+            self._call_soon(self._flush_asked)
         self._frames.append(data)
         self._bytes += size
+        if self._bytes > FLUSH_BYTES:
+            self.flush()
+
+    def _flush_asked(self) -> None:
+        self._asked = False
+        self.flush()
 
     def flush(self) -> None:
         """Write what there is."""

@@ -101,12 +101,15 @@ class Session:
         """Act on a message; return False when the connection is to be closed."""
         try:
             frames = wire.unpack(data, nesting_depth=self._host.limits.nesting_depth, from_client=True)
+            self._outbox.gathering = True  # what is answered at once need not wait for the end of the turn
             for frame in frames:
                 self._act(frame)
-            self._outbox.flush()  # what was answered at once need not wait for the end of the turn
         except (CodecError, ProtocolError) as error:
             await self.refuse(str(error))
             return False
+        finally:
+            self._outbox.gathering = False
+            self._outbox.flush()
         return True
 
     async def refuse(self, why: str) -> None:
