@@ -281,7 +281,7 @@ def _is_within(value: Any, most: int) -> bool:
         level = [
             part
             for each in level
-            for part in (each if type(each) is list else each.values())
+            for part in (each.values() if isinstance(each, dict) else each)
             if type(part) is list or type(part) is dict
         ]
     return not level

@@ -429,13 +429,20 @@ def _received_fields(kind: type[Exception] | None, wire: Mapping[str, Any]) -> d
     return {name: tuple(value) if type(value) is list else value for name, value in fields.items()}
 
 
+def _program_named(module: str) -> ModuleType | None:
+    """Return the program, where it was started by this name (`python -m`): it calls itself `__main__`."""
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    return main if spec is not None and spec.name == module else None
+
+
 def _imported_exception(name: str) -> type[Exception] | None:
     """Return the exception class of a "module:class" name if this process has it already; never imports.
 
     Looks in the dictionaries of modules and classes alone: the __getattr__ of a module may import what it names.
     """
     module, _, path = name.partition(":")
-    found: Any = sys.modules.get(module)
+    found: Any = sys.modules.get(module) or _program_named(module)
     for part in path.split("."):
         found = vars(found).get(part) if isinstance(found, (ModuleType, type)) else None
     return found if isinstance(found, type) and issubclass(found, Exception) else None

@@ -134,7 +134,7 @@ class LocalConnection:
             request_id = begun.id if isinstance(begun, Request) else key
         else:
             request = host.open(wiring, timeout_s, attributes)
-            host.detach(request)
+            host.detach(request, item)
             if host.journal is not None:
                 request.more().sent = True
             host.enter(request, [item])

@@ -55,13 +55,13 @@ class RequestRoutes:
         return work
 
     async def _dead_letters(self, request: web.Request) -> web.Response:
-        now_s = self._host.now_s()
+        now_s = self._host.wall_s()
         letters = self._host.dead_letters.list()[-limit_of(request, self._host.limits.dead_letters, 1_000_000) :]
         return as_json([{**letter.to_wire(), "age_s": round(now_s - letter.at_s, 3)} for letter in letters])
 
     async def _dead_letter(self, request: web.Request) -> web.Response:
         letter = self._host.dead_letters.get(_number(request))
-        shown: dict[str, Any] = {**letter.to_wire(), "age_s": round(self._host.now_s() - letter.at_s, 3)}
+        shown: dict[str, Any] = {**letter.to_wire(), "age_s": round(self._host.wall_s() - letter.at_s, 3)}
         return as_json(shown)
 
     async def _replay(self, request: web.Request) -> web.Response:

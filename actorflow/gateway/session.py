@@ -223,7 +223,7 @@ class Session:
             return
         request = host.open(wiring, timeout_s, attributes)
         if mode == wire.SEND:
-            host.detach(request)
+            host.detach(request, item)
             request.more().sent = True
             host.enter(request, [item])
             self._when_durable([wire.ACCEPTED, number, request.id, 1])

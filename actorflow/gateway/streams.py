@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -40,17 +41,21 @@ class StreamRoutes:
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
+        known = self._host.wirings.values()  # found at once; others by their pattern, to be told that they are unknown
         return [
+            *(web.post(f"/streams/{wiring.name}", functools.partial(self._request, wiring)) for wiring in known),
             web.post("/streams/{name}", self._post),
             web.post("/streams/{name}/send", self._send),
             web.get("/requests/{id}/replies", self._replies),
         ]
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
+        return await self._request(self._host.stream(request.match_info["name"]), request)
+
+    async def _request(self, wiring: Wiring, request: web.Request) -> web.StreamResponse:
         host = self._host
-        wiring = host.stream(request.match_info["name"])
         if "respond-async" in request.headers.get("Prefer", ""):
-            return await self._send(request)
+            return await self._send_to(wiring, request)
         form = streamed_as(request)
         key = request.headers.get("Idempotency-Key")
         if is_lines(request):
@@ -74,9 +79,11 @@ class StreamRoutes:
         return as_json(await host.answer(begun), request_id=begun.id)
 
     async def _send(self, request: web.Request) -> web.Response:
+        return await self._send_to(self._host.stream(request.match_info["name"]), request)
+
+    async def _send_to(self, wiring: Wiring, request: web.Request) -> web.Response:
         """Begin a request that nobody waits for, and say so once it is accepted."""
         host = self._host
-        wiring = host.stream(request.match_info["name"])
         item = wiring.checked(await read_item(request, host.limits))
         timeout_s, key = timeout_of(request), request.headers.get("Idempotency-Key")
         if key is not None:
@@ -84,7 +91,7 @@ class StreamRoutes:
             request_id = begun.id if isinstance(begun, Request) else begun.request_id
         else:
             work = host.open(wiring, timeout_s, attributes_of(request))
-            host.detach(work)
+            host.detach(work, item)
             work.more().sent = True
             host.enter(work, [item])
             request_id = work.id

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class DeadLetter:
     """An item whose activation failed and whose request went on, or an error that came after an early answer.
 
-    `at_s` is the host's clock. `replayable`: there is an item that can be processed again.
+    `at_s` is in seconds since 1970. `replayable`: there is an item that can be processed again.
     """
 
     number: int
@@ -61,12 +61,13 @@ class DeadLetters:
         node: Node | None = None,
         item: Any = None,
         actor: Replica | None = None,
+        whole: bool = False,
     ) -> None:
-        """Keep a letter; the oldest goes when there are too many."""
+        """Keep a letter; the oldest goes when there are too many. whole: the item is what the request began with."""
         self._count += 1
         letter = DeadLetter(
             self._count, request.stream.name, node.name if node is not None else "", request.id,
-            self._host.now_s(), item, error, node is not None,
+            self._host.wall_s(), item, error, whole or node is not None,
         )  # fmt: skip
         self._letters[letter.number] = (letter, node, actor)
         while len(self._letters) > self._host.limits.dead_letters:
@@ -88,9 +89,12 @@ class DeadLetters:
         Raises: UnknownStreamError; HostStoppingError; TooManyRequestsError.
         """
         letter, node, actor = self._entry(number)
-        if node is None:
+        if not letter.replayable:
             raise UnknownStreamError(f"dead letter {number} has no item to process again: {letter.error}")
-        request = self._host.replay(node, letter.item, actor)
+        if node is None:
+            request = self._host.begin_sent(self._host.stream(letter.stream), letter.item)
+        else:
+            request = self._host.replay(node, letter.item, actor)
         self._letters.pop(number, None)
         return request.id
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import logging
 import random
@@ -50,7 +51,7 @@ from actorflow.runtime.pulse import MEASURED, MEASURED_NOW, Pulses, pulse_of
 from actorflow.runtime.recovery import recover
 from actorflow.runtime.replays import Replays
 from actorflow.runtime.replica import NEXT, SLICE_S, WAITING, Replica, behaviour
-from actorflow.runtime.request import CLEAN, RUNNING, Hold, ReplyQueue, Request, Timer
+from actorflow.runtime.request import CLEAN, RUNNING, UNSET, Hold, ReplyQueue, Request, Timer
 from actorflow.runtime.return_path import ReturnStep
 from actorflow.runtime.steps import Node
 from actorflow.runtime.supervisor import Supervisor, needs_supervisor
@@ -564,7 +565,7 @@ class Host:
         details.key, details.digest, details.sent = key, found, sent
         self.answers.begin(key, request)
         if sent:
-            self.detach(request)
+            self.detach(request, item)
         self.enter(request, [item])
         return request
 
@@ -900,15 +901,23 @@ class Host:
         except ActorflowError as error:
             self.dead_letters.add(Request(self, wiring, wiring.timeout_s, [0]), error, item=item)
             return None
-        self.detach(request)
+        self.detach(request, item)
         if self.journal is not None:
             request.more().sent = True
         self.enter(request, [item])
         return request
 
-    def detach(self, request: Request) -> None:
-        """Let a request end without anybody waiting: an error becomes a dead letter."""
-        request.on_end = self._sent_ended
+    def begin_sent(self, wiring: Wiring, item: Any) -> Request:
+        """Begin a request that nobody waits for. Raises: HostStoppingError; TooManyRequestsError."""
+        request = self.open(wiring)
+        self.detach(request, item)
+        request.more().sent = True
+        self.enter(request, [item])
+        return request
+
+    def detach(self, request: Request, item: Any = UNSET) -> None:
+        """Let a request end without anybody waiting: an error becomes a dead letter, with the item it began with."""
+        request.on_end = functools.partial(self._sent_ended, item)
         request.replies = None
 
     def find(self, request_id: str) -> Request | None:
@@ -920,9 +929,9 @@ class Host:
             return None
         return self.requests.get(int(number))
 
-    def _sent_ended(self, request: Request) -> None:
+    def _sent_ended(self, item: Any, request: Request) -> None:
         if request.error is not None:
-            self.dead_letters.add(request, request.error)
+            self.dead_letters.add(request, request.error, item=None if item is UNSET else item, whole=item is not UNSET)
 
     def replay(self, node: Node, item: Any, actor: Replica | None = None) -> Request:
         """Begin a request without an answer whose item enters at a given step, or at an actor that is still alive.

@@ -307,7 +307,7 @@ def _go_on(host: Host, journal: Journal, request_id: str, record: dict[str, Any]
     host.aliases[request_id] = request
     journal.known(request)
     if details.sent:
-        host.detach(request)
+        host.detach(request, *record.get("items", ())[:1])  # of one that has written, the item is not kept
     host.register(request)
     left_s = record["deadline_s"] - host.wall_s()
     host.set_deadline(request, max(left_s, 0.0))

@@ -8,6 +8,7 @@ then cost no turn of the event loop. Since the task is the worker's own, `asynci
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import sys
 import types
@@ -262,24 +263,25 @@ class Worker:
         out = activation.out
         ask = activation.context.ask if activation.context is not None else None
         only = None
-        async for value in made:
-            if ask is not None:
-                if only is not None:
-                    raise TooManyRepliesError(f"{replica.name} was asked once and yielded more than one answer")
-                only = value
-                continue
-            if value is not None:
-                out.append(value)
-            if replica.node.writes:
-                if len(out) > replica.host.limits.items_ahead:
-                    raise held_too_much(replica)
-            elif len(out) >= batch or (out and replica.node.streams):
-                if activation.effects:
-                    activation.commit()
-                if activation.back:
-                    activation.feed_back(activation.onward)
-                self._hand_on(1)
-                await replica.make_room(self, activation.request)
+        async with contextlib.aclosing(made):  # it ends with its activation, and not when the collector finds it
+            async for value in made:
+                if ask is not None:
+                    if only is not None:
+                        raise TooManyRepliesError(f"{replica.name} was asked once and yielded more than one answer")
+                    only = value
+                    continue
+                if value is not None:
+                    out.append(value)
+                if replica.node.writes:
+                    if len(out) > replica.host.limits.items_ahead:
+                        raise held_too_much(replica)
+                elif len(out) >= batch or (out and replica.node.streams):
+                    if activation.effects:
+                        activation.commit()
+                    if activation.back:
+                        activation.feed_back(activation.onward)
+                    self._hand_on(1)
+                    await replica.make_room(self, activation.request)
         return only
 
     def _hand_on(self, count: int) -> None:
