@@ -3,7 +3,7 @@
 #   make demo     install, count the words of a real text, show the table        make test    install, run the tests
 #   make check    lint and types          make sim SEEDS=500    random systems under the simulated loop
 #                                         and LOOP_SEEDS=50000 random programs with loops, CRASH_SEEDS=2000 killed hosts
-#   make chaos KILLS=100   kill -9 real hosts under load
+#   make chaos KILLS=100   kill -9 real hosts under load               make soak MINUTES=20   clients that misbehave
 #   make bench    every benchmark, with its baseline (BENCH=--quick for a short look)
 #   make docs     the documentation site, into site/      make page     the page of a host, in a real browser
 
@@ -12,11 +12,12 @@ VENV ?= .venv
 SEEDS ?= 200
 CRASH_SEEDS ?= 2000
 KILLS ?= 100
+MINUTES ?= 20
 LOOP_SEEDS ?= 50000
 BENCH ?=
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test check sim chaos cases bench docs page format clean
+.PHONY: demo test check sim chaos soak cases bench docs page format clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -59,8 +60,11 @@ check: $(VENV)/dev-installed
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
+soak: $(VENV)/dev-installed
+	$(RUN) tests/e2e/soak.py --minutes $(MINUTES)
+
 bench: $(VENV)/bench-installed
-	for benchmark in ask actors peers words loops floods state memory growth; do $(RUN) -m benchmarks.$$benchmark $(BENCH) || exit 1; done
+	for benchmark in ask actors peers words loops floods state doors memory growth; do $(RUN) -m benchmarks.$$benchmark $(BENCH) || exit 1; done
 
 docs: $(VENV)/docs-installed
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
