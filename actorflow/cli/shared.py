@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,11 @@ def load(target: str) -> AppPlan:
         here = Path.cwd()
         raise click.ClickException(f"there is no module {module_name!r} below {here} or installed") from None
     except Exception as error:
-        raise click.ClickException(f"importing {module_name} raised {type(error).__name__}: {error}") from error
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(where.filename).name}, line {where.lineno}"
+        raise click.ClickException(
+            f"importing {module_name} raised {type(error).__name__}: {error} ({place})"
+        ) from error
     app = getattr(module, attribute, None)
     if not isinstance(app, AppPlan):
         apps = [name for name, value in vars(module).items() if isinstance(value, AppPlan)]

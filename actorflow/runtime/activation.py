@@ -785,8 +785,12 @@ class Activation:
             names[NAMES_MAX - 1 : -1] = [f"({len(names) - NAMES_MAX} more)"]
         path = " → ".join((*names, names[0]))
         return CallCycleError(
-            f"request {self.request.root.id} waits for itself: {path}; break the circle, "
-            "or raise concurrency= where it may wait more than once",
+            f"request {self.request.root.id} waits for itself: {path}; break the circle"
+            + (
+                ""
+                if any(isinstance(each, LockWait) for each in circle)
+                else ", or raise concurrency= where it may wait more than once"
+            ),
             circle=tuple(names),
             stream=self.replica.stream.name,
             operator=self.replica.name,

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from actorflow import Client
+from actorflow import Client, ConnectionLostError
 from examples.marketplace import app as market
 from examples.marketplace.goods import Books, Checkout, Choice, Item, Line, NewPrice, NewVersion, Offer
 
@@ -38,7 +38,7 @@ class Load:
         self.first_order = time.time_ns() // 1000  # numbers of orders grow, from one run to the next too
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.outcomes: Counter[str] = Counter()
-        self.audits = 0
+        self.audits = self.delivered = 0
 
     @property
     def done(self) -> int:
@@ -76,7 +76,7 @@ class Load:
 
     async def deliver(self, _: Item) -> None:
         packages = await self.client.request(market.delivery, None)
-        self.outcomes["packages delivered"] += packages
+        self.delivered += packages
 
     async def look(self, item: Item) -> None:
         seen = await self.client.request(market.dashboard, item.seller)
@@ -124,7 +124,7 @@ def report(load: Load, books: Books, spent_s: float, console: Console) -> None:
         table.add_row(what.replace("_", " "), f"{len(seconds):,}", f"{len(seconds) / spent_s:,.0f}", *took)
     console.print(table)
     outcomes = (f"{outcome}: {times:,}" for outcome, times in sorted(load.outcomes.items()))
-    console.print("; ".join(outcomes), soft_wrap=True)
+    console.print(f"checkouts: {'; '.join(outcomes)}. Packages delivered: {load.delivered:,}", soft_wrap=True)
     console.print(
         f"{books.taken / 100:,.2f} € taken = {books.owed / 100:,.2f} € owed + {books.earned / 100:,.2f} € earned; "
         f"{books.available:,} pieces there, {books.reserved:,} reserved, {books.sold:,} sold",
@@ -154,3 +154,5 @@ if __name__ == "__main__":
             asyncio.run(main())
         except AssertionError as error:
             sys.exit(f"the books do not add up:\n{error}")
+        except ConnectionLostError as error:
+            sys.exit(str(error))
