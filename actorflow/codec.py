@@ -252,13 +252,14 @@ def _quickly(data: bytes, nesting_depth: int) -> Any:
 
     That is a tenth of the work. No key can be there twice, or be no scalar, since what was read makes the same bytes.
     """
-    if len(data.translate(None, _NO_CONTAINERS)) > QUICK_CONTAINERS_MAX:
+    containers = len(data.translate(None, _NO_CONTAINERS))  # or bytes of something else that look like one
+    if containers > QUICK_CONTAINERS_MAX:
         return None
     if len(data) > 9 * QUICK_WIDE_MAX and sum(map(data.count, _WIDE)) > QUICK_WIDE_MAX:
         return None
     try:
         value = _plain_value(data)
-        if _plain_bytes(value) == data and _is_within(value, nesting_depth):
+        if _plain_bytes(value) == data and (containers <= nesting_depth or _is_within(value, nesting_depth)):
             return value
     except Exception:  # whatever it is, who looks closely says it better
         return None

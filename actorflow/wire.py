@@ -126,21 +126,35 @@ def unpack(data: bytes, *, nesting_depth: int, from_client: bool) -> list[list[A
     for frame in frames:
         if type(frame) is not list or not frame or type(frame[0]) is not int or not low <= frame[0] <= high:
             raise ProtocolError(f"not a frame: {summary(frame)}")
-        shape = _SHAPES[frame[0]]
-        if not _fits(frame[1:], shape):
-            raise ProtocolError(f"a frame of kind {frame[0]} has {len(shape)} fields of set types: {summary(frame)}")
+        if not _fits(frame):
+            count = len(_SHAPES[frame[0]])
+            raise ProtocolError(f"a frame of kind {frame[0]} has {count} fields of set types: {summary(frame)}")
     return frames
 
 
-def _fits(fields: list[Any], shape: tuple[Any, ...]) -> bool:
-    """Return whether fields are of the types of a shape; a truth value, which Python counts as an int, is no number."""
-    if len(fields) != len(shape) or not all(map(isinstance, fields, shape)):
-        return False
-    if any(type(field) is int and not 0 <= field < 1 << 63 for field in fields[:1]):
-        return False  # an exchange's number, or the version, that a peer could not read back
-    return bool not in map(type, fields) or all(
-        expected is object for field, expected in zip(fields, shape, strict=True) if type(field) is bool
-    )
+_seen: set[tuple[Any, ...]] = set()
+"""Types of frames that fit, kind by kind: there are few, and looking them up is quicker than comparing."""
+
+SEEN_MAX = 1_000
+
+
+def _fits(frame: list[Any]) -> bool:
+    """Return whether a frame is of the types of its kind; a truth value, which Python counts as an int, is no number.
+
+    Its first field, an exchange's number or the version, is one that a peer could read back.
+    """
+    kind, fields = frame[0], frame[1:]
+    seen = (kind, *map(type, fields))
+    if seen not in _seen:
+        shape = _SHAPES[kind]
+        if len(fields) != len(shape) or not all(map(isinstance, fields, shape)):
+            return False
+        pairs = zip(fields, shape, strict=True)
+        if any(type(field) is bool and expected is not object for field, expected in pairs):
+            return False
+        if len(_seen) < SEEN_MAX:
+            _seen.add(seen)
+    return type(fields[0]) is not int or 0 <= fields[0] < 1 << 63
 
 
 class Outbox:

@@ -96,16 +96,19 @@ class Answers:
 
     def ended(self, key: str, request: Request) -> None:
         """Keep the answer of a request, unless asking again with its key is as good as the first time."""
-        if self._running.get(key) is not request:
-            return
-        del self._running[key]
+        if self._running.get(key) is request:
+            del self._running[key]
+            self.keep(key, request.more().digest or 0, request)
+
+    def keep(self, key: str, digest: int, request: Request) -> None:
+        """Keep the answer of a request that has ended, unless asking again is as good as the first time."""
         error = request.error
         if error is not None and error.retryable:
             return
         if error is None and request.replies is not None:
             request.value, request.replies = request.replies.take(), None
         value = request.answer_value() if error is None else None
-        answer = Answer(request.more().digest or 0, self._host.wall_s(), value, error, request.id)
+        answer = Answer(digest, self._host.wall_s(), value, error, request.id)
         self._kept[key] = answer
         journal = self._host.journal
         if journal is not None:
