@@ -7,7 +7,7 @@ from typing import Any
 
 from actorflow.errors import UnknownStreamError, summary
 from actorflow.runtime.host import Host
-from actorflow.runtime.looking import details_of, host_of, line_of, requests_of
+from actorflow.runtime.looking import details_of, host_of, line_of, requests_of, stream_of
 from actorflow.runtime.reading import LIMIT, hashable, list_cells, list_locks, parse_key, read_cell, read_range
 from actorflow.runtime.request import UNSET
 
@@ -98,6 +98,7 @@ VERBS: dict[str, tuple[Callable[[Any], bool], Callable[[Host, Any], Any]]] = {
     "dead_letters": (lambda _: True, lambda host, _: [letter.to_wire() for letter in host.dead_letters.list()]),
     "replay": (lambda argument: type(argument) is int, lambda host, number: host.dead_letters.replay(number)),
     "forget_dead_letter": (lambda argument: type(argument) is int, _forget),
+    "streams": (lambda _: True, lambda host, _: list(map(stream_of, host.wirings.values()))),
     "ps": (lambda _: True, lambda host, _: host_of(host)),
     "requests": (_is_choice, _requests),
     "request": (lambda argument: type(argument) is str, _request),

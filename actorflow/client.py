@@ -20,13 +20,18 @@ class Client:
     `"unix:///run/shop.sock"` to one on this machine);
     `async with app.local() as client` runs the app in this process. Streams are named by any point of them (then
     replies arrive as the declared type), or by their name.
+
+    connections: over how many a client far away spreads what it asks. One carries many requests at once; with more, a
+    large item delays no others.
     """
 
-    def __init__(self, url: str | Connection, *, token: str | None = None) -> None:
+    def __init__(self, url: str | Connection, *, token: str | None = None, connections: int = 1) -> None:
         if isinstance(url, str):
-            from actorflow.remote import RemoteConnection
+            from actorflow.remote import Pool, RemoteConnection
 
-            self._connection: Connection = RemoteConnection(url, token=token)
+            self._connection: Connection = (
+                RemoteConnection(url, token=token) if connections == 1 else Pool(url, token=token, size=connections)
+            )
         else:
             self._connection = url
 

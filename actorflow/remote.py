@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import uuid
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import aiohttp
@@ -338,6 +338,10 @@ class RemoteConnection:
         exchange = self._open[self._count] = Exchange(self._count)
         return exchange
 
+    def open_count(self) -> int:
+        """Return how many exchanges are open."""
+        return len(self._open)
+
     # -- the connection
 
     def _put(self, frame: list[Any]) -> None:
@@ -426,6 +430,42 @@ class RemoteConnection:
             exchange.fail(kind(f"the connection to {self._url} was lost: {why}; the outcome is unknown"))
         if self._sender is not None:
             self._sender.stop()
+
+
+class Pool:
+    """Several connections to one host: each request goes over the one with the fewest open."""
+
+    def __init__(self, url: str, *, token: str | None = None, size: int) -> None:
+        if size < 1:
+            raise ValueError(f"Client(connections={size}): at least one is needed")
+        self._connections = [RemoteConnection(url, token=token) for _ in range(size)]
+
+    def _freest(self) -> RemoteConnection:
+        return min(self._connections, key=RemoteConnection.open_count)
+
+    def request(self, *asked: Any) -> Coroutine[Any, Any, Any]:
+        """Send one item over the freest connection and await the reply."""
+        return self._freest().request(*asked)
+
+    def stream(self, *asked: Any) -> AsyncGenerator[Any, None]:
+        """Send items and yield replies over the freest connection."""
+        return self._freest().stream(*asked)
+
+    def attach(self, name: str, after: int) -> AsyncGenerator[Any, None]:
+        """Yield the replies of a request that was begun under a key, from a number on."""
+        return self._freest().attach(name, after)
+
+    async def send(self, *asked: Any) -> str:
+        """Send one item over the freest connection."""
+        return await self._freest().send(*asked)
+
+    async def ask(self, verb: str, argument: Any) -> Any:
+        """Ask the host about itself."""
+        return await self._freest().ask(verb, argument)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await asyncio.gather(*(connection.close() for connection in self._connections))
 
 
 class Feeder:

@@ -21,9 +21,9 @@ its one answer, or with its streamed replies from the number `after` on; ACCEPTE
 come, and those behind them are sent again. Values are plain MessagePack; a client that says "tagged" in
 HELLO also sends and receives the extensions of `actorflow.codec`, so that tuples, sets and declared types arrive as
 what they were. `ASK` verbs: "cancel" (a request id), "dead_letters" (nil), "replay" (a number), "cells" (nil),
-"cell" ([name, key]), "locks" (nil), "ps" (nil), "requests" ([stream or nil, limit]), "request" (a request id),
-"forget_dead_letter" (a number), "range" ([name, start, end, limit]), "state" ([name, key, start, end, limit], with
-keys as text).
+"cell" ([name, key]), "locks" (nil), "ps" (nil), "streams" (nil), "requests" ([stream or nil, limit]), "request" (a
+request id), "forget_dead_letter" (a number), "range" ([name, start, end, limit]), "state" ([name, key, start, end,
+limit], with keys as text).
 """
 
 from __future__ import annotations

@@ -73,10 +73,20 @@ async def _call(stream: str, item: Any, url: str, timeout_s: float | None) -> No
             def show(report: RequestReport) -> None:
                 progress.update(task, description=escape(f"{stream} ({report.request_id}): {report}"))
 
+            if await _streams_replies(connection, stream):
+                async for reply in connection.stream(stream, (item,), timeout_s, None, None):
+                    print_json(reply)  # as they come
+                return
             reply = await connection.request(stream, item, timeout_s, None, show)
         print_json(reply)
     finally:
         await connection.close()
+
+
+async def _streams_replies(connection: RemoteConnection, stream: str) -> bool:
+    """Return whether a stream answers with many replies; of one that is unknown the request itself says so."""
+    streams = await connection.ask("streams", None)
+    return any(each["name"] == stream and each["replies"] == "many" for each in streams)
 
 
 async def _call_many(stream: str, items: Iterator[Any], url: str, timeout_s: float | None) -> None:

@@ -79,7 +79,8 @@ class AboutRoutes:
         told = []
         for name, wiring in self._host.wirings.items():
             schema, example = self._schemas[name]
-            told.append({**stream_of(wiring, pure=self._purity[name].pure), "schema": schema, "example": example})
+            more = {"pure": self._purity[name].pure, "schema": schema, "example": example}
+            told.append(stream_of(wiring) | more)
         return as_json(told)
 
     async def _graphs(self, request: web.Request) -> web.Response:

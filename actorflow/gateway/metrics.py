@@ -25,6 +25,13 @@ class HostMetrics(Collector):
     actorflow_loop_round{stream,loop}        the highest round that one of them is in
     actorflow_loop_value{stream,loop}        the state of the oldest of them, where it is a number
     actorflow_loop_rounds_total{stream,loop} synchronous rounds done
+    actorflow_operator_items_total{stream,operator,replica}    items processed
+    actorflow_operator_errors_total{stream,operator,replica}   activations that failed
+    actorflow_operator_restarts_total{stream,operator,replica} restarts of the replica
+    actorflow_operator_waiting{stream,operator,replica}        envelopes and items in its mailbox
+    actorflow_operator_working{stream,operator,replica}        activations that are suspended in it
+    actorflow_operator_seconds{stream,operator,replica,quantile}  times of its recent activations: 0.5 and 0.99
+    actorflow_dead_letters                   dead letters kept
     actorflow_cell_entries{cell}             entries of a cell
     actorflow_keys_locked{space}             keys in use
     actorflow_keys_waited_for{space}         waits for a key
@@ -74,7 +81,31 @@ class HostMetrics(Collector):
                 if loop.gate is not None:
                     rounds.add_metric(name, loop.gate.rounds_done)
         yield from (flight, requests, items, highest, value, rounds)
+        yield from self._operators()
         yield from self._state()
+
+    def _operators(self) -> Iterator[Metric]:
+        labels = ["stream", "operator", "replica"]
+        done = CounterMetricFamily("actorflow_operator_items", "Items processed.", labels=labels)
+        errors = CounterMetricFamily("actorflow_operator_errors", "Activations that failed.", labels=labels)
+        restarts = CounterMetricFamily("actorflow_operator_restarts", "Restarts of a replica.", labels=labels)
+        waiting = GaugeMetricFamily("actorflow_operator_waiting", "What waits in a mailbox.", labels=labels)
+        working = GaugeMetricFamily("actorflow_operator_working", "Activations that are suspended.", labels=labels)
+        seconds = GaugeMetricFamily(
+            "actorflow_operator_seconds", "Times of recent activations.", labels=[*labels, "quantile"]
+        )
+        for row in self._host.pulses.report():
+            name = [row["stream"], row["operator"], str(row["replica"] or 0)]
+            done.add_metric(name, row["items"])
+            errors.add_metric(name, row["errors"])
+            restarts.add_metric(name, row["restarts"])
+            waiting.add_metric(name, row["depth"])
+            working.add_metric(name, row["working"])
+            for quantile, took_ms in (("0.5", row["p50_ms"]), ("0.99", row["p99_ms"])):
+                if took_ms is not None:
+                    seconds.add_metric([*name, quantile], took_ms / 1e3)
+        yield from (done, errors, restarts, waiting, working, seconds)
+        yield GaugeMetricFamily("actorflow_dead_letters", "Dead letters kept.", value=len(self._host.dead_letters))
 
     def _state(self) -> Iterator[Metric]:
         host = self._host

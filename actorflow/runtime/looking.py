@@ -32,7 +32,7 @@ def host_of(host: Host) -> dict[str, Any]:
     }
 
 
-def stream_of(wiring: Wiring, *, pure: bool) -> dict[str, Any]:
+def stream_of(wiring: Wiring) -> dict[str, Any]:
     """Return what a stream takes and answers."""
     topology = wiring.topology
     return {
@@ -42,7 +42,6 @@ def stream_of(wiring: Wiring, *, pure: bool) -> dict[str, Any]:
         "replies": wiring.replies,
         "timeout_s": wiring.timeout_s,
         "in_flight": wiring.in_flight,
-        "pure": pure,
         "steps": [step.name for step in topology.steps],
     }
 
