@@ -237,3 +237,18 @@ async def test_events_go_on_behind_the_last_that_came(door: Gateway) -> None:
     assert lines == "4\n5\n"
     assert gone[0] == 410
     assert gone[1]["title"] == "ReplayExpiredError"
+
+
+async def test_a_client_with_several_connections_spreads_what_it_asks() -> None:
+    app = App("pool")
+    app.stream("double", int, int).map(lambda number: 2 * number)
+    async with serving(app, port=0) as gateway, Client(gateway.url, connections=3) as client:
+        answers = await asyncio.gather(*(client.request("double", number) for number in range(60)))
+        sessions = len(gateway._sessions)
+        doubled = [each async for each in client.stream("double", 21)]
+
+    assert answers == [2 * number for number in range(60)]
+    assert sessions == 3
+    assert doubled == [42]
+    with pytest.raises(ValueError, match="at least one"):
+        Client("http://localhost:1", connections=0)

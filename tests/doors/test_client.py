@@ -180,18 +180,3 @@ async def test_a_request_can_be_cancelled_by_its_id(place: Place) -> None:
         assert not await client.cancel(request_id)
         (letter,) = await client.dead_letters()
         assert letter["error"]["type"] == RequestCancelledError.__name__
-
-
-async def test_a_client_with_several_connections_spreads_what_it_asks() -> None:
-    app = App("pool")
-    app.stream("double", int, int).map(lambda number: 2 * number)
-    async with serving(app, port=0) as gateway, Client(gateway.url, connections=3) as client:
-        answers = await asyncio.gather(*(client.request("double", number) for number in range(60)))
-        sessions = len(gateway._sessions)
-        doubled = [each async for each in client.stream("double", 21)]
-
-    assert answers == [2 * number for number in range(60)]
-    assert sessions == 3
-    assert doubled == [42]
-    with pytest.raises(ValueError, match="at least one"):
-        Client("http://localhost:1", connections=0)
