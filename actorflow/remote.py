@@ -441,6 +441,7 @@ class Pool:
         self._connections = [RemoteConnection(url, token=token) for _ in range(size)]
 
     def _freest(self) -> RemoteConnection:
+        self._connections.append(self._connections.pop(0))  # of those that are equally free, each in turn
         return min(self._connections, key=RemoteConnection.open_count)
 
     def request(self, *asked: Any) -> Coroutine[Any, Any, Any]:
