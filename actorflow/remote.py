@@ -46,8 +46,9 @@ class RemoteConnection:
     def __init__(self, url: str, *, token: str | None = None, plain: bool = False) -> None:
         self._codec = "plain" if plain else "tagged"
         self._unix = url.removeprefix(UNIX) if url.startswith(UNIX) else None
-        self._url = url.rstrip("/") if self._unix is None else "http://localhost"
-        if not self._url.startswith(("http://", "https://")) or self._unix == "":
+        self._url = url.rstrip("/")
+        self._base = self._url if self._unix is None else "http://localhost"
+        if not self._base.startswith(("http://", "https://")) or self._unix == "":
             raise ValueError(f"Client({url!r}): a URL such as http://localhost:7700 or unix:///run/shop.sock is needed")
         self._token = token
         self._limits = Limits()
@@ -371,10 +372,14 @@ class RemoteConnection:
                 )
             try:
                 socket = await self._session.ws_connect(
-                    self._url + wire.PATH, headers=headers, max_msg_size=self._limits.frame_bytes, heartbeat=20.0
+                    self._base + wire.PATH, headers=headers, max_msg_size=self._limits.frame_bytes, heartbeat=20.0
                 )
             except aiohttp.WSServerHandshakeError as error:
-                why = "a valid token is needed" if error.status == 401 else f"it answered {error.status}"
+                why = (
+                    "a valid token is needed (token=, or ACTORFLOW_TOKEN for the command)"
+                    if error.status == 401
+                    else f"it answered {error.status}"
+                )
                 raise ConnectionLostError(f"{self._url} refused the connection: {why}") from error
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 raise ConnectionLostError(

@@ -185,7 +185,9 @@ def _asked(line: str) -> tuple[str, str]:
     """Return the method and path of a command of curl."""
     words = shlex.split(line, comments=True)
     (url,) = (word for word in words if word.startswith("http://"))
-    method = words[words.index("-X") + 1] if "-X" in words else "POST" if "-d" in words else "GET"
+    method = (
+        words[words.index("-X") + 1] if "-X" in words else "POST" if {"-d", "--data-binary"} & set(words) else "GET"
+    )
     return method, urlsplit(url).path
 
 

@@ -108,6 +108,10 @@ async def _call_many(stream: str, items: Iterator[Any], url: str, timeout_s: flo
                 spent_s = max(time.monotonic() - began, 1e-9)
                 done = f"{counts[0]:,} items in, {counts[1]:,} replies, {counts[0] / spent_s:,.0f}/s"
                 progress.update(task, description=f"{stream}: {done}")
+    except click.BadParameter as error:  # one of the items is none: what comes from here looks like an activation's
+        if isinstance(error.__cause__, click.BadParameter):
+            raise error.__cause__ from None
+        raise
     finally:
         await connection.close()
 

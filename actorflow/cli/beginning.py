@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import resource
+import shlex
 import socket
 import sqlite3
 import sys
@@ -79,11 +80,10 @@ async def test_stock_is_never_sold_twice(local):
 """
 README = """# $name
 
-    pip install actorflow pytest pytest-asyncio
     actorflow run app:app --reload                                  # http://127.0.0.1:7700
     actorflow call checkout '{"sku": "tea", "quantity": 2}'
     actorflow check app:app
-    pytest
+    pip install pytest pytest-asyncio && pytest
 
 With `--store sqlite:///$name.db` everything that was acknowledged survives a restart.
 """
@@ -98,6 +98,7 @@ test = ["pytest>=8", "pytest-asyncio>=1"]
 
 [tool.pytest.ini_options]
 pythonpath = ["."]
+asyncio_default_fixture_loop_scope = "function"
 """
 FILES = {"app.py": APP, "test_app.py": TEST, "README.md": README, "pyproject.toml": PROJECT, ".gitignore": "*.db*\n"}
 
@@ -117,7 +118,7 @@ def new(folder: Path) -> None:
     except OSError as error:
         raise click.ClickException(f"cannot write to {folder}: {error.strerror}") from None
     console.print(f"[bold]{escape(str(folder))}[/bold]: {', '.join(FILES)}")
-    console.print(f"  cd {escape(str(folder))}\n  actorflow run app:app --reload", soft_wrap=True)
+    console.print(f"  cd {escape(shlex.quote(str(folder)))}\n  actorflow run app:app --reload", soft_wrap=True)
 
 
 @click.command()

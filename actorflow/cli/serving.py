@@ -17,7 +17,7 @@ import click
 from rich.markup import escape
 
 from actorflow import logs
-from actorflow.cli.shared import EXIT_INTERRUPTED, console, load, run_to_the_end
+from actorflow.cli.shared import EXIT_FAILED, EXIT_INTERRUPTED, console, load, run_to_the_end
 from actorflow.cli.storing import opened_store
 from actorflow.gateway import Gateway
 from actorflow.limits import MIB
@@ -25,6 +25,9 @@ from actorflow.plan.app import AppPlan
 from actorflow.runtime.host import Host
 
 LOOK_EVERY_S = 0.3
+EXIT_CANNOT_LISTEN = 3
+"""No change of a file helps then."""
+
 A_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -38,7 +41,13 @@ A_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--tls-key", type=A_FILE, help="Its key, where that is a file of its own.")
 @click.option("--tls-client-ca", type=A_FILE, help="Ask clients for certificates of this authority.")
 @click.option("--strict", is_flag=True, help="Send every item through the codec, as between hosts.")
-@click.option("--drain-s", default=30.0, show_default=True, help="Longest wait for requests in flight at the end.")
+@click.option(
+    "--drain-s",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Longest wait for requests in flight at the end; when some do not end, the exit status is 1.",
+)
 @click.option("--reload", is_flag=True, help="Start again when a Python file below this folder changes.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--store", metavar="URL", help="Where state and requests are kept, such as sqlite:///shop.db.")
@@ -71,9 +80,9 @@ def run(
     """Start an app on this machine and serve it until Ctrl-C.
 
     On Ctrl-C or SIGTERM the host takes nothing new, finishes what is in flight and exits with 0; a second one
-    ends it at once. Without --store everything is in memory, and a restart forgets. With one, what was acknowledged
-    survives whatever happens, requests under way go on at the next start, and a caller that asks again with the key
-    of its request gets the one answer.
+    ends it at once, with 130. Without --store everything is in memory, and a restart forgets. With one, what was
+    acknowledged survives whatever happens, requests under way go on at the next start, and a caller that asks again
+    with the key of its request gets the one answer.
     """
     if reload:
         sys.exit(_run_again_and_again())
@@ -118,8 +127,9 @@ async def _serve(app: AppPlan, door: dict[str, Any], options: dict[str, Any], *,
         await gateway.start()
     except OSError as error:
         await host.stop()
-        where = door["unix"] or f"{door['address']}:{door['port']}"
-        raise click.ClickException(f"cannot listen on {where}: {error.strerror}; try --port 0") from None
+        where, way = door["unix"] or f"{door['address']}:{door['port']}", "" if door["unix"] else "; try --port 0"
+        console.print(f"Error: cannot listen on {where}: {error.strerror or error}{way}", soft_wrap=True)
+        sys.exit(EXIT_CANNOT_LISTEN)
     # objects of the program itself are never garbage: the collector need not look at them again
     gc.collect()
     gc.freeze()
@@ -142,7 +152,10 @@ async def _serve(app: AppPlan, door: dict[str, Any], options: dict[str, Any], *,
         await host.stop()
     await gateway.stop()
     if drained:
-        console.print("stopped" if drained[0] else f"stopped; some requests did not end within {drain_s:g} s")
+        if not drained[0]:
+            console.print(f"stopped; some requests did not end within {drain_s:g} s")
+            sys.exit(EXIT_FAILED)
+        console.print("stopped")
     else:
         sys.exit(EXIT_INTERRUPTED)
 
@@ -181,7 +194,7 @@ def _run_again_and_again() -> int:
                 return process.returncode
             console.print(f"[bold]{escape(changed)}[/bold] has changed: starting again")
             continue
-        if process.returncode == 0 or asked:
+        if process.returncode in {0, EXIT_CANNOT_LISTEN} or asked:
             return process.returncode
         console.print("waiting for a change")
         while not asked and not _changed(before):

@@ -112,17 +112,20 @@ def json_item(text: str) -> Any:
 
 def lines_of(item: str, *, as_json: bool) -> Iterator[Any]:
     """Yield the items that the lines of an argument are."""
-    for line in read_text(item).splitlines():
+    for number, line in enumerate(read_text(item).splitlines(), 1):
         if not as_json:
             yield line
         elif line.strip():
-            yield json_item(line)
+            try:
+                yield json_item(line)
+            except click.BadParameter as error:
+                raise click.BadParameter(f"line {number}: {error.message}", param_hint="JSON") from None
 
 
 def progress_line() -> Progress:
     """Return a live line on standard error."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    return Progress(*columns, console=console, transient=True, refresh_per_second=8)
+    return Progress(*columns, console=console, transient=True, refresh_per_second=8, disable=not console.is_terminal)
 
 
 def print_json(value: Any) -> None:

@@ -422,7 +422,7 @@ class Host:
         looks = 0
         self._turns += 1
         try:
-            if ready and not shuffle and not self._turns & MEASURED:
+            if (len(ready) == 1 or (ready and not self._turns & MEASURED)) and not shuffle:
                 running = ready.popleft()
                 self._measured_run(running)
             while ready:
@@ -780,9 +780,10 @@ class Host:
         """
         found: Request | Answer | None = self.answers.under(name) or self.find(name)
         if found is None:
+            uptime_s = self.now_s() - self.began_s
             raise ReplayExpiredError(
-                f"no request {name!r} is in flight on host {self.name}, and its answer is not kept: it had no key, or "
-                "that is too long ago",
+                f"no request {name!r} is in flight on host {self.name}, and its answer is not kept: it had no key, it "
+                f"is too long ago, or it streamed its replies and the host began anew since ({uptime_s:,.0f} s ago)",
                 host=self.name,
             )
         if isinstance(found, Answer):

@@ -407,6 +407,21 @@ async def test_the_page_of_another_site_may_not_ask_for_anything(gateway: Gatewa
         assert (await answer.json())["title"] == "ForeignOriginError"
 
 
+async def test_what_is_not_there_is_said_to_be_nowhere_and_what_is_what_it_takes(gateway: Gateway) -> None:
+    async with aiohttp.ClientSession() as http:
+        headers = {"Authorization": f"Bearer {SECRET}"}
+        for method, path, status, allowed in (
+            ("GET", "/nothing/here", 404, None),
+            ("PUT", "/streams/add", 405, "POST"),
+            ("GET", "/streams/add/send", 405, "POST"),
+            ("POST", "/requests/x", 405, "DELETE, GET"),
+            ("HEAD", "/streams", 200, None),
+        ):
+            async with http.request(method, gateway.url + path, headers=headers) as answer:
+                assert (answer.status, answer.headers.get("Allow")) == (status, allowed), path
+                assert status == 200 or answer.content_type == "application/problem+json"
+
+
 async def test_a_name_that_leads_here_is_not_this_machine() -> None:
     """A site may have its own name lead to 127.0.0.1, and so be of the same origin as a host without a token."""
     async with serving(app(), port=0) as gateway, aiohttp.ClientSession() as http:
