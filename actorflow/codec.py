@@ -147,12 +147,12 @@ def encode(value: object) -> bytes:
                 pass
         try:
             return _plain_bytes(value)
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, OverflowError, BufferError):
             pass
         return _encoder.encode(_tagged(value))
     except RecursionError:
         raise CodecError(f"a value nests too deeply or contains itself: {type(value).__name__}") from None
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, BufferError) as error:
         raise CodecError(f"cannot encode {summary(value)}: {error}") from error
 
 
@@ -241,7 +241,7 @@ def decode_untrusted(data: bytes, *, nesting_depth: int, ext: bool = True) -> An
         raise CodecError(f"malformed MessagePack: {_words(error)}") from error
 
 
-QUICK_BYTES_MAX, QUICK_CONTAINERS_MAX, QUICK_WIDE_MAX = 1 << 20, 20_000, 1_000
+QUICK_BYTES_MAX, QUICK_CONTAINERS_MAX, QUICK_WIDE_MAX = ITEMS_MAX, 20_000, 1_000
 _NO_CONTAINERS = bytes(byte for byte in range(256) if not (0x80 <= byte <= 0x9F or 0xDC <= byte <= 0xDF))
 _WIDE = (b"\xcb", b"\xcf", b"\xd3")
 """Numbers of nine bytes: keys that have one hash are among these."""
@@ -252,7 +252,7 @@ def _quickly(data: bytes, nesting_depth: int) -> Any:
 
     That is a tenth of the work. No key can be there twice, or be no scalar, since what was read makes the same bytes.
     """
-    containers = len(data.translate(None, _NO_CONTAINERS))  # or bytes of something else that look like one
+    containers = containers_at_most(data)
     if containers > QUICK_CONTAINERS_MAX:
         return None
     if len(data) > 9 * QUICK_WIDE_MAX and sum(map(data.count, _WIDE)) > QUICK_WIDE_MAX:
@@ -264,6 +264,11 @@ def _quickly(data: bytes, nesting_depth: int) -> Any:
     except Exception:  # whatever it is, who looks closely says it better
         return None
     return None
+
+
+def containers_at_most(data: bytes) -> int:
+    """Return how many arrays and maps there may be in some bytes: those, and what looks like one."""
+    return len(data.translate(None, _NO_CONTAINERS))
 
 
 def _no_extension(code: int, data: memoryview) -> Any:

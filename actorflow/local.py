@@ -88,8 +88,11 @@ class LocalConnection:
             request.replies = ReplyQueue(request)
         request.replies.streamed = True
         replies = request.replies.read
-        if key is not None:
-            replies = host.replays.begin(key, request).reading(0)
+        replay = host.replays.begin(key, request) if key is not None else None
+        reader: object = None
+        if replay is not None:
+            replies = replay.reading(0)
+            reader = replay.reader
         feeding = asyncio.create_task(_feed(host, request, items), name=f"input of {request.id}")
         total = host.loop.call_later(total_s, request.expire) if total_s is not None else None
         try:
@@ -102,9 +105,12 @@ class LocalConnection:
         finally:
             if total is not None:
                 total.cancel()
-            request.cancel("its reader left")
+            if replay is None or replay.reader is reader:  # else somebody else reads now, and it goes on
+                request.cancel("its reader left")
             feeding.cancel()
             await asyncio.gather(feeding, return_exceptions=True)
+            if replay is None:
+                request.let_go_of_replies()
 
     async def attach(self, name: str, after: int) -> AsyncGenerator[Any, None]:
         """Read the replies of a request that was begun under a key, from a number on."""

@@ -19,6 +19,7 @@ from actorflow.errors import (
     CodecError,
     ConnectionLostError,
     ProtocolError,
+    ReplayExpiredError,
     activation_error,
     from_wire,
 )
@@ -29,6 +30,9 @@ from actorflow.sending import Sender
 
 CONNECT_TIMEOUT_S = 10.0
 UNIX = "unix://"
+REPLY_BYTES_MAX = 1 << 28
+"""Of one message from a host, whatever its own limit."""
+
 RETRY_FIRST_S, RETRY_MAX_S, RETRY_LONGER_S = 0.02, 1.0, 1.0
 """Pauses before a request is sent again, and how much longer than its deadline that is tried."""
 
@@ -91,6 +95,7 @@ class RemoteConnection:
             await self._connect()
             exchange = self._begin(stream, item, timeout_s, attributes, mode, key)
             exchange.on_progress = on_progress
+            exchange.left_alone = not own  # who has given a key may ask again
             try:
                 return await exchange.result()
             finally:
@@ -106,7 +111,7 @@ class RemoteConnection:
     ) -> Any:
         """Do something with a key until it is answered, over as many connections as it takes."""
         lost: ConnectionLostError | None = None
-        if self._is_connected:  # nearly always: nothing else needs to be thought of
+        if self._is_connected():  # nearly always: nothing else needs to be thought of
             memory = self._memory
             try:
                 answer = await once(key)
@@ -183,13 +188,14 @@ class RemoteConnection:
         loop = asyncio.get_running_loop()
         total = asyncio.timeout(total_s)
         feeder: Feeder | None = None
-        came, lost_s = 0, 0.0
+        came, lost_s, again = 0, 0.0, False
         memory: str | None = None
         try:
             async with total:
                 while True:
                     try:
-                        if feeder is None:
+                        if feeder is None or again:
+                            again = False
                             exchanging = self._exchange(stream, None, timeout_s, attributes, mode, key)
                         else:
                             exchanging = self._attached(key, came, memory)
@@ -204,6 +210,11 @@ class RemoteConnection:
                                     came += 1
                                     yield _typed(stream, value)
                         return
+                    except ReplayExpiredError:
+                        # a host that has lived on, and knows nothing of it, has never got it
+                        if feeder is None or came or feeder.taken or wire.is_durable(memory):
+                            raise
+                        again = True
                     except ConnectionLostError:
                         lost_s = lost_s or loop.time()
                         if feeder is None or loop.time() - lost_s > (timeout_s or self._limits.timeout_s):
@@ -212,6 +223,8 @@ class RemoteConnection:
         finally:
             if feeder is not None:
                 await feeder.stop()
+            if mode == wire.OWN_STREAM:
+                self._put([wire.FORGET, [key]])
 
     @contextlib.asynccontextmanager
     async def _attached(
@@ -293,7 +306,7 @@ class RemoteConnection:
         given = dict(attributes) if attributes else None
         number = self._count = self._count + 1
         packed = wire.pack_frame([wire.REQUEST, number, name, item, timeout_s, given, mode, key], tagged=True)
-        if self._is_connected:
+        if self._is_connected():
             outbox.gathering = not self._open  # nobody else is about to add something
             outbox.put_packed(packed)
             if outbox.gathering:
@@ -305,7 +318,7 @@ class RemoteConnection:
     def _finish(self, exchange: Exchange) -> None:
         """Forget an exchange; one that has not ended is cancelled."""
         self._open.pop(exchange.number, None)
-        if not exchange.ended:
+        if not (exchange.ended or exchange.left_alone):
             self._put([wire.CANCEL, exchange.number])
 
     @contextlib.asynccontextmanager
@@ -353,16 +366,18 @@ class RemoteConnection:
         if self._outbox is not None and self._socket is not None and not self._socket.closed:
             self._outbox.put_packed(data)
 
-    @property
     def _is_connected(self) -> bool:
         """Return whether a host has greeted us, and nothing has ended the connection since."""
         return self._socket is not None and self._welcome and not self._socket.closed
 
     async def _connect(self) -> None:
-        if self._is_connected:
+        if self._is_connected():
             return
         async with self._connecting:
-            if self._socket is not None and not self._socket.closed:
+            if self._is_connected():
+                return
+            if self._socket is not None and not self._socket.closed:  # somebody has begun, and given up waiting
+                await self._wait_for_welcome(self._socket)
                 return
             headers = {"Authorization": f"Bearer {self._token}"} if self._token else None
             if self._session is None:
@@ -372,7 +387,7 @@ class RemoteConnection:
                 )
             try:
                 socket = await self._session.ws_connect(
-                    self._base + wire.PATH, headers=headers, max_msg_size=self._limits.frame_bytes, heartbeat=20.0
+                    self._base + wire.PATH, headers=headers, max_msg_size=REPLY_BYTES_MAX, heartbeat=20.0
                 )
             except aiohttp.WSServerHandshakeError as error:
                 why = (
@@ -393,13 +408,17 @@ class RemoteConnection:
             self._outbox = wire.Outbox(self._sender.write, loop.call_soon, message_bytes=self._limits.frame_bytes)
             self._outbox.put([wire.HELLO, wire.VERSION, self._codec])
             self._reader = loop.create_task(self._read(socket), name="client reader")
-            try:
-                await asyncio.wait_for(self._greeted, CONNECT_TIMEOUT_S)
-            except TimeoutError:
-                await socket.close()
-                raise ConnectionLostError(
-                    f"what answers at {self._url} says nothing a host would say; is it one?", retryable=True
-                ) from None
+            await self._wait_for_welcome(socket)
+
+    async def _wait_for_welcome(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        assert self._greeted is not None
+        try:
+            await asyncio.wait_for(asyncio.shield(self._greeted), CONNECT_TIMEOUT_S)
+        except TimeoutError:
+            await socket.close()
+            raise ConnectionLostError(
+                f"what answers at {self._url} says nothing a host would say; is it one?", retryable=True
+            ) from None
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         why = "the host closed the connection"
@@ -409,11 +428,17 @@ class RemoteConnection:
                     continue
                 frames = wire.unpack(message.data, nesting_depth=self._limits.nesting_depth, from_client=False)
                 for frame in frames:
-                    if frame[0] == wire.ERROR and frame[1] is None:
+                    if frame[0] == wire.UNREADABLE:
+                        if (unread := self._open.get(frame[1])) is not None:
+                            self._put([wire.CANCEL, unread.number])
+                            unread.fail(frame[2])
+                    elif frame[0] == wire.ERROR and frame[1] is None:
                         why = str(frame[2].get("message"))
                     elif frame[0] == wire.WELCOME:
                         self._memory = frame[2]
                         self._welcome = True
+                        if self._outbox is not None:
+                            self._outbox.message_bytes = frame[3]  # what the host reads at the most
                         if self._greeted is not None and not self._greeted.done():
                             self._greeted.set_result(None)
                     elif (exchange := self._open.get(frame[1])) is not None:
@@ -486,8 +511,9 @@ class Feeder:
         self._items = items
         self._exchange: Exchange | None = None
         self._unsure: deque[Any] = deque()  # sent, and perhaps not taken
-        self._taken = 0
+        self.taken = 0
         self._ended = False
+        self._failed: Exception | None = None
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
 
@@ -496,14 +522,16 @@ class Feeder:
         self._exchange = exchange
         exchange.on_accepted = self._accepted
         exchange.on_room = self._taken_more
+        if self._failed is not None:
+            exchange.fail(self._failed)
 
     def _accepted(self, taken: int) -> None:
         """Send again what the host has not got, and begin, or go on, with what is left."""
         exchange = self._exchange
         assert exchange is not None
-        while self._taken < taken and self._unsure:
+        while self.taken < taken and self._unsure:
             self._unsure.popleft()
-            self._taken += 1
+            self.taken += 1
         exchange.spent = len(self._unsure)
         for item in self._unsure:
             self._put([wire.ITEMS, exchange.number, [item]])
@@ -516,7 +544,7 @@ class Feeder:
     def _taken_more(self, count: int) -> None:
         for _ in range(min(count, len(self._unsure))):
             self._unsure.popleft()
-            self._taken += 1
+            self.taken += 1
         self._changed.set()
 
     async def _feed(self) -> None:
@@ -531,8 +559,9 @@ class Feeder:
             said = f"the items of the request raised {type(error).__name__}: {error}"
             exchange = self._exchange
             assert exchange is not None
+            self._failed = error if isinstance(error, ActorflowError) else activation_error(error, said)
             self._put([wire.CANCEL, exchange.number])
-            exchange.fail(error if isinstance(error, ActorflowError) else activation_error(error, said))
+            exchange.fail(self._failed)
             return
         self._ended = True
         assert self._exchange is not None
@@ -568,7 +597,7 @@ class Exchange:
         self._values: list[Any] = []
         self._error: Exception | None = None
         self.room = self.spent = 0
-        self.replied = False
+        self.replied = self.left_alone = False
         self.reply: Any = None
         self.on_accepted: Callable[[int], None] | None = None
         self.on_room: Callable[[int], None] | None = None

@@ -34,7 +34,7 @@ class Sender:
             awaited = sending.send(None)
         except StopIteration:
             return
-        except (ConnectionError, RuntimeError):  # closed: whoever reads from it finds out, and says so
+        except (OSError, RuntimeError):  # closed: whoever reads from it finds out, and says so
             return
         self.unsent_bytes += len(data)
         self._task = self._loop.create_task(self._go_on(sending, awaited, len(data)), name="sender")
@@ -47,7 +47,7 @@ class Sender:
                 data = self._waiting.popleft()
                 await self._send(data)
                 self.unsent_bytes -= len(data)
-        except (ConnectionError, RuntimeError):
+        except (OSError, RuntimeError):
             self._waiting.clear()
             self.unsent_bytes = 0
         finally:
@@ -63,3 +63,4 @@ class Sender:
         self._waiting.clear()
         if self._task is not None:
             self._task.cancel()
+            self._task = None  # one that has not begun would never say so

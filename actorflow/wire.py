@@ -43,6 +43,11 @@ DURABLE: Final = "store:"
 
 HELLO, REQUEST, ITEMS, END, CREDIT, CANCEL, ASK, FORGET, ATTACH = range(9)
 WELCOME, REPLY, VALUES, DONE, ERROR, ACCEPTED, ROOM, PROGRESS = range(16, 24)
+UNREADABLE: Final = -1
+"""Never sent: what stands in place of a frame that could not be read."""
+
+FRAMES_MAX: Final = 100_000
+"""Frames of one message, where they must be read one by one."""
 
 ONE, SEND, STREAM, WATCHED, OWN_STREAM = "one", "send", "stream", "watched", "own-stream"
 MODES: Final = (ONE, SEND, STREAM, WATCHED, OWN_STREAM)
@@ -119,17 +124,72 @@ def unpack(data: bytes, *, nesting_depth: int, from_client: bool) -> list[list[A
 
     Raises: CodecError for malformed bytes; ProtocolError for what is no frame.
     """
-    frames = codec.decode_untrusted(data, nesting_depth=nesting_depth)
+    try:
+        frames = codec.decode_untrusted(data, nesting_depth=nesting_depth)
+    except CodecError as error:
+        frames = _one_by_one(data, nesting_depth, error)
     if type(frames) is not list:
         raise ProtocolError(f"a message is an array of frames, not {summary(frames)}")
     low, high = (HELLO, ATTACH) if from_client else (WELCOME, PROGRESS)
     for frame in frames:
+        if type(frame) is Unreadable:
+            continue
         if type(frame) is not list or not frame or type(frame[0]) is not int or not low <= frame[0] <= high:
             raise ProtocolError(f"not a frame: {summary(frame)}")
         if not _fits(frame):
             count = len(_SHAPES[frame[0]])
             raise ProtocolError(f"a frame of kind {frame[0]} has {count} fields of set types: {summary(frame)}")
     return frames
+
+
+class Unreadable(list[Any]):
+    """In place of a frame that could not be read: `[UNREADABLE, id, CodecError]`. Only its exchange suffers from it."""
+
+
+def _one_by_one(data: bytes, nesting_depth: int, error: CodecError) -> list[Any]:
+    """Read the frames of a message each for itself. Raises: CodecError when it is no array of frames."""
+    count = _count_of(data)
+    try:
+        parts = _parts(data) if count is not None and count <= FRAMES_MAX else None
+    except (msgspec.DecodeError, RecursionError):
+        parts = None
+    if parts is None:
+        raise error
+    frames: list[Any] = []
+    left = codec.CONTAINERS_MAX
+    for part in map(bytes, parts):
+        left -= codec.containers_at_most(part)
+        try:
+            if left < 0:
+                raise CodecError(f"a message holds more than {codec.CONTAINERS_MAX} arrays and maps")
+            frames.append(codec.decode_untrusted(part, nesting_depth=nesting_depth))
+        except CodecError as why:
+            try:
+                kind, number = _head(part)
+            except (msgspec.DecodeError, RecursionError):
+                raise error from None
+            if kind not in _SHAPES or kind in {HELLO, WELCOME} or not 0 <= number < 1 << 63:
+                raise error from None
+            frames.append(Unreadable([UNREADABLE, number, why]))
+    return frames
+
+
+def _count_of(data: bytes) -> int | None:
+    """Return how many elements the array has that a message is; None where it is none."""
+    first = data[0] if data else 0
+    if 0x90 <= first <= 0x9F:
+        return first & 0x0F
+    return int.from_bytes(data[1 : 1 + (2 << (first - 0xDC))], "big") if first in {0xDC, 0xDD} else None
+
+
+_parts = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+
+
+def _head(part: bytes) -> tuple[int, int]:
+    """Return kind and exchange of a frame, without looking at the rest. Raises: DecodeError."""
+    fields = _parts(part)[:2]
+    kind, number = (msgspec.msgpack.decode(field, type=int) for field in fields)
+    return kind, number
 
 
 _seen: set[tuple[Any, ...]] = set()
@@ -157,6 +217,10 @@ def _fits(frame: list[Any]) -> bool:
     return type(fields[0]) is not int or 0 <= fields[0] < 1 << 63
 
 
+def _nowhere(data: bytes) -> None:
+    """Drop a message: its connection has ended."""
+
+
 class Outbox:
     """Frames on their way out: what one turn of the event loop produces leaves as one message, or as a few.
 
@@ -167,7 +231,7 @@ class Outbox:
         self, write: Callable[[bytes], None], call_soon: Callable[..., Any], *, message_bytes: int = MESSAGE_BYTES
     ) -> None:
         self.tagged = True
-        self._message_bytes = message_bytes
+        self.message_bytes = message_bytes
         self._frames: list[bytes] = []
         self._bytes = 0
         self._asked = False
@@ -185,11 +249,11 @@ class Outbox:
     def put_packed(self, data: bytes) -> None:
         """Add a frame that is encoded. Raises: CodecError when it is larger than the other side accepts."""
         size = len(data) + HEAD_BYTES
-        if size > self._message_bytes:
+        if size > self.message_bytes:
             raise CodecError(
-                f"a value of {len(data)} bytes is larger than a message may be ({self._message_bytes}): send parts"
+                f"a value of {len(data)} bytes is larger than a message may be ({self.message_bytes}): send parts"
             )
-        if self._bytes and self._bytes + size > self._message_bytes:
+        if self._bytes and self._bytes + size > self.message_bytes:
             self.flush()
         if not self._asked and not self.gathering:
             self._asked = True
@@ -198,6 +262,11 @@ class Outbox:
         self._bytes += size
         if self._bytes > FLUSH_BYTES:
             self.flush()
+
+    def close(self) -> None:
+        """Write nothing more, and keep nothing alive."""
+        self._frames, self._bytes = [], 0
+        self._write = _nowhere
 
     def _flush_asked(self) -> None:
         self._asked = False

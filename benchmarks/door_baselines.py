@@ -86,7 +86,7 @@ async def serve() -> None:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     gc.collect()
     gc.freeze()  # and the threshold: as a host of actorflow does
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(50_000, 20, 10)
     print(f"answers on http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
     await asyncio.to_thread(sys.stdin.read)
     await runner.cleanup()

@@ -133,7 +133,7 @@ async def _serve(app: AppPlan, door: dict[str, Any], options: dict[str, Any], *,
     # objects of the program itself are never garbage: the collector need not look at them again
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(50_000, 20, 10)
     console.print(f"[bold]{app.name}[/bold] answers on {gateway.url} ({escape(kept)})", soft_wrap=True)
     if host.requests:
         console.print(f"{len(host.requests)} requests that were under way go on")

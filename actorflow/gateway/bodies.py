@@ -65,6 +65,7 @@ async def read_item(request: web.Request, limits: Limits) -> Any:
             raise CodecError(f"the body did not come within {READ_TIMEOUT_S:g} s") from None
     if (unpacker := _unpacker_of(request)) is not None:
         body = b"".join(unpacker.unpacked(body, most=limits.frame_bytes))
+        unpacker.check_end()
     return _load(body, limits) if body else None
 
 
@@ -92,6 +93,8 @@ async def read_lines(request: web.Request, limits: Limits) -> AsyncIterator[list
             if lines:
                 yield _items(lines, number, limits)
                 number += len(lines)
+    if unpacker is not None:
+        unpacker.check_end()
     if rest:
         yield _items([rest], number, limits)
 
@@ -99,13 +102,18 @@ async def read_lines(request: web.Request, limits: Limits) -> AsyncIterator[list
 class _Unpacker:
     """Unpacks a compressed body piece by piece, so that nobody has more of it in memory than is allowed."""
 
-    def __init__(self, bits: int) -> None:
-        self._unpack = zlib.decompressobj(bits)
+    def __init__(self, coding: str) -> None:
+        self._coding = coding
+        self._unpack = zlib.decompressobj(CODINGS[coding])
 
     def unpacked(self, data: bytes, *, most: int | None = None) -> Iterator[bytes]:
         """Yield what some bytes become; no more than `most` in all. Raises: CodecError."""
         total = 0
         while data:
+            if self._unpack.eof:  # a body may be of several parts, one behind the other
+                if self._coding != "gzip":
+                    raise CodecError(f"the body goes on behind its end, as {self._coding}")
+                self._unpack = zlib.decompressobj(CODINGS[self._coding])
             try:
                 piece = self._unpack.decompress(data, PIECE_BYTES)
             except zlib.error as error:
@@ -114,9 +122,12 @@ class _Unpacker:
             if most is not None and total > most:
                 raise CodecError(f"the body unpacks to more than {most} bytes, the limit")
             yield piece
-            data = self._unpack.unconsumed_tail
-            if not piece and not data:
-                break
+            data = self._unpack.unused_data if self._unpack.eof else self._unpack.unconsumed_tail
+
+    def check_end(self) -> None:
+        """Refuse a body that is cut short. Raises: CodecError."""
+        if not self._unpack.eof:
+            raise CodecError("the body ends before all of it has come, as its compression says")
 
 
 def _unpacker_of(request: web.Request) -> _Unpacker | None:
@@ -126,7 +137,7 @@ def _unpacker_of(request: web.Request) -> _Unpacker | None:
         return None
     if coding not in CODINGS:
         raise CodecError(f"bodies may be compressed as {' or '.join(CODINGS)}, not {coding[:40]!r}")
-    return _Unpacker(CODINGS[coding])
+    return _Unpacker(coding)
 
 
 def _items(lines: list[bytes], before: int, limits: Limits) -> list[Any]:

@@ -163,10 +163,10 @@ class Gateway:
         refusal = self._guard.refusal
 
         async def let_in(request: web.Request) -> web.StreamResponse:
-            refused = refusal(request)
-            if refused is not None:
-                return refused
             try:
+                refused = refusal(request)
+                if refused is not None:
+                    return refused
                 answer: web.StreamResponse = await handler(request)
                 return answer
             except ActorflowError as error:

@@ -19,13 +19,12 @@ from actorflow.errors import (
     CodecError,
     InvalidItemError,
     ProtocolError,
-    RequestCancelledError,
     TooManyRequestsError,
 )
 from actorflow.runtime.answers import Answer
 from actorflow.runtime.host import Host
-from actorflow.runtime.replays import Replay
-from actorflow.runtime.request import ReplyQueue, Request
+from actorflow.runtime.replays import Replay, rough_bytes
+from actorflow.runtime.request import Details, ReplyQueue, Request
 from actorflow.sending import Sender
 
 log = logging.getLogger("actorflow.session")
@@ -37,6 +36,10 @@ UNSENT_FRAMES_MAX = 4
 """Replies of so many times `frame_bytes` may wait for a slow reader before its connection is closed."""
 
 CLOSE_TIMEOUT_S = 5.0
+
+VALUES_BYTES = 64 << 10
+"""Of streamed replies that one frame carries, roughly."""
+
 HELLO_TIMEOUT_S = 10.0
 
 
@@ -126,6 +129,7 @@ class Session:
             return
         self._outbox.flush()
         self._late.cancel()
+        self._outbox.close()
         self._closed = True
         for number, request in list(self._open.items()):
             if (watcher := self._watchers.pop(number, None)) is not None:
@@ -171,8 +175,13 @@ class Session:
                 request.cancel()
         elif kind == wire.ASK:
             self._ask(*frame[1:])
+        elif kind == wire.UNREADABLE:
+            self._unreadable(frame[1], frame[2])
         elif kind == wire.FORGET:
-            self._host.answers.forget(key for key in frame[1] if type(key) is str)
+            keys = [key for key in frame[1] if type(key) is str]
+            self._host.answers.forget(keys)
+            for key in keys:
+                self._host.replays.forget(key)
         elif kind == wire.ATTACH:
             try:
                 self._attach(*frame[1:])
@@ -180,6 +189,13 @@ class Session:
                 self._outbox.put([wire.ERROR, frame[1], error.to_wire()])
         else:
             raise ProtocolError("HELLO is the first frame, and only that")
+
+    def _unreadable(self, number: int, error: CodecError) -> None:
+        """Say to what exchange a frame belonged that could not be read; a request that it was part of ends with it."""
+        if (request := self._open.get(number)) is not None and number in self._credits:
+            request.fail(error)
+        else:
+            self._outbox.put([wire.ERROR, number, error.to_wire()])
 
     def _greet(self, frame: list[Any]) -> None:
         if frame[0] != wire.HELLO:
@@ -319,7 +335,7 @@ class Session:
             except ActorflowError as error:
                 request.fail(error)
                 raise
-            self._open_stream(number, request, self._forward_kept(number, replay, 0))
+            self._open_kept(number, replay, 0)
             return
         if request.replies is None:
             request.replies = ReplyQueue(request)
@@ -333,15 +349,19 @@ class Session:
         self._outbox.put([wire.ROOM, number, wire.ITEMS_AHEAD])
         self._run(forward, f"replies of {request.id}")
 
+    def _open_kept(self, number: int, replay: Replay, after: int) -> None:
+        """Send the replies that are kept from a number on; whoever read them until now is told so."""
+        reader = object()
+        replay.take_over(reader, self)
+        self._open_stream(number, replay.request, self._forward_kept(number, replay, after, reader), replay.taken)
+
     def _attach(self, number: int, name: str, after: int) -> None:
         """Go on with a request that was begun under a key, here or over another connection."""
         self._check_new(number)
         replay = self._host.replays.find(name)
         if replay is not None:
             replay.check(after)
-            if replay.session is not None:
-                replay.session.forget(replay.request)
-            self._open_stream(number, replay.request, self._forward_kept(number, replay, after), replay.taken)
+            self._open_kept(number, replay, after)
             return
         self._run(self._answer_again(number, name), f"answer of {name[:64]}")
 
@@ -358,13 +378,13 @@ class Session:
         for number in [number for number, each in self._open.items() if each is request]:
             del self._open[number]
             self._credits.pop(number, None)
-            said = RequestCancelledError(f"somebody else reads the replies of request {request.id} now")
-            self._put([wire.ERROR, number, said.to_wire()])
+            if (replay := self._host.replays.find(request.id)) is not None:
+                self._put([wire.ERROR, number, replay.displaced().to_wire()])
 
     def _feed(self, number: int, items: list[Any]) -> None:
         request = self._open.get(number)
-        if request is None:
-            return  # it has ended: what was under way is dropped
+        if request is None or number not in self._credits or request.details is None or not _is_open(request.details):
+            return  # it has ended, or its input has: what was under way is dropped
         if len(items) > wire.ITEMS_AHEAD:
             raise ProtocolError(f"{len(items)} items at once, but there was room for {wire.ITEMS_AHEAD}")
         try:
@@ -394,7 +414,7 @@ class Session:
                 request.more().idle_since_s = self._host.now_s()
                 while values:
                     some = await credit.take(len(values))
-                    self._outbox.put([wire.VALUES, number, values[:some]])
+                    self._put_values(number, values[:some])
                     values = values[some:]
             if request.stream.replies == "one":
                 self._outbox.put([wire.VALUES, number, [request.value]])
@@ -405,11 +425,36 @@ class Session:
             self._open.pop(number, None)
             self._credits.pop(number, None)
             request.cancel("its client left")
+            request.let_go_of_replies()
 
-    async def _forward_kept(self, number: int, replay: Replay, after: int) -> None:
+    def _put_values(self, number: int, values: list[Any]) -> None:
+        """Send values in frames that are not too large. Raises: CodecError for one that cannot travel.
+
+        Many frames may leave as one message, and one that is too large for a message of its own is that value's fault.
+        """
+        some: list[Any] = []
+        size = 0
+        for value in values:
+            some.append(value)
+            size += rough_bytes(value)
+            if size > VALUES_BYTES:
+                self._put_some(number, some)
+                some, size = [], 0
+        if some:
+            self._put_some(number, some)
+
+    def _put_some(self, number: int, values: list[Any]) -> None:
+        try:
+            self._outbox.put_packed(wire.pack_frame([wire.VALUES, number, values], tagged=self._outbox.tagged))
+        except CodecError:
+            if len(values) == 1:
+                raise
+            for value in values:
+                self._put_some(number, [value])
+
+    async def _forward_kept(self, number: int, replay: Replay, after: int, reader: object) -> None:
         """Send replies that are kept, from a number on; what is kept goes on without this connection."""
-        credit, request, reader = self._credits[number], replay.request, object()
-        replay.reader, replay.session = reader, self
+        credit, request = self._credits[number], replay.request
         try:
             while values := await replay.read(after, reader):
                 request.more().idle_since_s = self._host.now_s()
@@ -418,7 +463,7 @@ class Session:
                 if replay.reader is not reader:
                     return
                 replay.acknowledge(after + some - wire.ITEMS_AHEAD)
-                self._outbox.put([wire.VALUES, number, values[:some]])
+                self._put_values(number, values[:some])
                 after += some
             if replay.reader is reader:
                 self._outbox.put([wire.DONE, number])
@@ -434,3 +479,8 @@ class Session:
         task = self._host.loop.create_task(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _is_open(details: Details) -> bool:
+    """Return whether items of a request may still come."""
+    return details.input is not None and details.input.taken

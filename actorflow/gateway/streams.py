@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from actorflow.errors import ActorflowError, InvalidItemError
+from actorflow.errors import ActorflowError, CodecError, InvalidItemError
 from actorflow.gateway.bodies import (
     EVENTS,
     LINES,
@@ -23,7 +23,7 @@ from actorflow.gateway.bodies import (
     timeout_of,
 )
 from actorflow.gateway.problems import document_of, to_json
-from actorflow.runtime.answers import Answer
+from actorflow.runtime.answers import Answer, digest_of
 from actorflow.runtime.host import Host
 from actorflow.runtime.replays import Replay
 from actorflow.runtime.request import ReplyQueue, Request
@@ -64,7 +64,8 @@ class StreamRoutes:
         timeout_s = timeout_of(request)
         if form is not None:
             if key is not None:
-                if (known := host.replays.find(key)) is not None:
+                known = host.replays.find(key)
+                if known is not None and known.digest == digest_of(wiring.name, item):
                     return await self._stream_kept(request, known, form, 0)
                 host.replays.check_new(key)
             work = host.open(wiring, timeout_s, attributes_of(request))
@@ -136,6 +137,8 @@ class StreamRoutes:
             work.fail(error)
         except OSError:
             work.cancel("its caller left")
+        except Exception as error:  # the library's, of a body that is not what its headers say
+            work.fail(CodecError(f"the body cannot be read: {type(error).__name__}: {error}"))
         else:
             host.fed(work)
 
@@ -148,13 +151,17 @@ class StreamRoutes:
             work.replies = ReplyQueue(work)
         work.replies.streamed = True  # before the first reply: who makes them waits for who reads them
         if key is not None:
-            replay = host.replays.begin(key, work)
+            digest = digest_of(work.stream.name, *items) if items else None
+            replay = host.replays.begin(key, work, digest=digest)
             host.enter(work, items or [])
             return await self._stream_kept(request, replay, form, 0)
         if items is not None:
             host.enter(work, items)
         with _cancelled_with(work):
-            return await _write_stream(request, work, form, _values_of(work), 0)
+            try:
+                return await _write_stream(request, work, form, _values_of(work), 0)
+            finally:
+                work.let_go_of_replies()
 
     # -- coming back for replies
 

@@ -60,6 +60,11 @@ class Answers:
         answer = self._kept.get(key) if running is None else None
         if answer is not None:
             known = answer.digest
+        if self._host.replays.find(key) is not None:
+            raise InvalidItemError(
+                f"idempotency key {key!r} belongs to a request that streams its replies: attach to it, or take another",
+                stream=stream,
+            )
         if known is not None and known != digest:
             raise InvalidItemError(
                 f"idempotency key {key!r} was used for another stream or item: take a new key for a new request",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from actorflow.errors import InvalidItemError, ReplayExpiredError, TooManyRequestsError
+from actorflow.errors import InvalidItemError, ReplayExpiredError, RequestCancelledError, TooManyRequestsError
 from actorflow.runtime.request import ReplyQueue, Request
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ class Replay:
     `taken`: items of its input that have come.   A reader at a time: who reads from now on ends the reading of others.
     """
 
-    def __init__(self, host: Host, request: Request, key: str, *, own: bool) -> None:
+    def __init__(self, host: Host, request: Request, key: str, *, own: bool, digest: int | None) -> None:
         self._host = host
+        self.digest = digest  # of what it was begun with, where that is one item
         self._own = own
         self.request = request
         self.key = key
@@ -42,6 +43,9 @@ class Replay:
         self._bytes = 0
         self._had = 0  # number of the first reply that its caller may not have yet
         self._pulling: asyncio.Task[None] | None = None
+        self._displaced: asyncio.Future[None] = host.loop.create_future()
+        self._left: asyncio.TimerHandle | None = None
+        self.timer: asyncio.TimerHandle | None = None  # until it is forgotten
 
     @property
     def end(self) -> int:
@@ -63,35 +67,56 @@ class Replay:
     async def read(self, number: int, reader: object) -> list[Any]:
         """Return the replies from a number on that are there, at least one; an empty list at the end.
 
-        Raises: what the request failed with, after all its replies; ReplayExpiredError; RequestCancelledError is not
-        raised where somebody else reads now: the list is empty then, too, and `reader` names who.
+        Raises: what the request failed with, after all its replies; ReplayExpiredError; RequestCancelledError when
+        somebody else reads now.
         """
         self.check(number)
         while number >= self.end:
-            if self.reader is not reader:
-                return []
+            self._check_reader(reader)
             if self._pulling is None:
                 self._pulling = self._host.loop.create_task(self._pull(), name=f"replies of {self.id}")
-            pulling = self._pulling
-            await asyncio.wait({pulling})
-            if pulling.cancelled() or self.reader is not reader:
+            pulling, displaced = self._pulling, self._displaced
+            await asyncio.wait({pulling, displaced}, return_when=asyncio.FIRST_COMPLETED)
+            self._check_reader(reader)
+            if pulling.cancelled():
                 return []
             if (error := pulling.exception()) is not None:
                 raise error
             if number >= self.end:
                 return []
+        self._check_reader(reader)
         return [value for value, _ in islice(self._values, number - self.first, None)]
+
+    def take_over(self, reader: object, session: Any = None) -> None:
+        """Let somebody read from now on; whoever did is told."""
+        if self.session is not None:
+            self.session.forget(self.request)
+        self.reader, self.session = reader, session
+        if not self._displaced.done():
+            self._displaced.set_result(None)
+        self._displaced = self._host.loop.create_future()
+
+    def _check_reader(self, reader: object) -> None:
+        if self.reader is not reader:
+            raise self.displaced()
+
+    def displaced(self) -> RequestCancelledError:
+        """Return the error of whoever reads no more, because somebody else does."""
+        return RequestCancelledError(
+            f"somebody else reads the replies of request {self.id} now; it goes on", stream=self.request.stream.name
+        )
 
     def reading(self, number: int) -> Callable[[], Coroutine[Any, Any, list[Any]]]:
         """Return what reads on from a number, as `ReplyQueue.read` does. Raises: ReplayExpiredError."""
         self.check(number)
-        reader = self.reader = object()
+        reader = object()
+        self.take_over(reader)
 
         async def read() -> list[Any]:
             nonlocal number
+            self.acknowledge(number)  # whoever asks for more has what came before
             values = await self.read(number, reader)
             number += len(values)
-            self.acknowledge(number)
             return values
 
         return read
@@ -132,7 +157,7 @@ class Replay:
         if self.session is session:
             self.session = None
             if self._own and not self.request.state:
-                self._host.loop.call_later(COMES_BACK_S, self._look_left)
+                self._left = self._host.loop.call_later(COMES_BACK_S, self._look_left)
 
     def _look_left(self) -> None:
         if self.session is None and not self.request.state:
@@ -140,6 +165,9 @@ class Replay:
 
     def stop(self) -> None:
         """Wait for nothing any more."""
+        for timer in (self._left, self.timer):
+            if timer is not None:
+                timer.cancel()
         if self._pulling is not None:
             self._pulling.cancel()
 
@@ -159,12 +187,12 @@ class Replays:
         """Refuse a key that is none, or that belongs to a request that was begun before. Raises: InvalidItemError."""
         if not 0 < len(key) <= KEY_CHARACTERS_MAX:
             raise InvalidItemError(f"an idempotency key has 1 to {KEY_CHARACTERS_MAX} characters, not {len(key)}")
-        if key in self._known:
+        if key in self._known or self._host.answers.under(key) is not None:
             raise InvalidItemError(
                 f"key {key[:64]!r} belongs to a request that was begun before: attach to it, or take a new key"
             )
 
-    def begin(self, key: str, request: Request, *, own: bool = False) -> Replay:
+    def begin(self, key: str, request: Request, *, own: bool = False, digest: int | None = None) -> Replay:
         """Keep the replies of a request. own: nobody but its caller knows the key, so that it ends with its caller.
 
         Raises: InvalidItemError; TooManyRequestsError.
@@ -178,19 +206,25 @@ class Replays:
         if request.replies is None:
             request.replies = ReplyQueue(request)
         request.replies.streamed = True
-        replay = self._known[key] = self._known[request.id] = Replay(self._host, request, key, own=own)
+        replay = self._known[key] = self._known[request.id] = Replay(self._host, request, key, own=own, digest=digest)
         request.more().own("watchers")[self._ended] = None
         return replay
 
     def _ended(self, request: Request) -> None:
-        self._host.loop.call_later(self._host.limits.replay_s, self._forget, request.id)
-
-    def _forget(self, request_id: str) -> None:
-        replay = self._known.pop(request_id, None)
+        replay = self._known.get(request.id)
         if replay is not None:
-            replay.stop()
-            if self._known.get(replay.key) is replay:
-                del self._known[replay.key]
+            replay.timer = self._host.loop.call_later(self._host.limits.replay_s, self.forget, request.id)
+
+    def forget(self, name: str) -> None:
+        """Keep no more of a request that has ended: its time is over, or its caller has all of it."""
+        replay = self._known.get(name)
+        if replay is None or not replay.request.state:
+            return
+        replay.stop()
+        replay.request.let_go_of_replies()
+        for each in (replay.key, replay.id):
+            if self._known.get(each) is replay:
+                del self._known[each]
 
     def stop(self) -> None:
         """End all waits: the host ends."""

@@ -442,6 +442,13 @@ class Request(msgspec.Struct, eq=False):
         else:
             self.tell()
 
+    def let_go_of_replies(self) -> None:
+        """Keep no replies: whoever reads them has come to their end. A request and its queue keep each other alive."""
+        if self.state:
+            self.replies = None
+            if self.details is not None:
+                self.details.input = None
+
     def lost(self, error: ActorflowError) -> None:
         """Tell whoever waits that the outcome is unknown: it will never be durable."""
         said = f"the outcome of request {self.id} is unknown, since the host could not keep it: {error}"

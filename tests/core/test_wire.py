@@ -116,13 +116,22 @@ def test_a_message_that_is_cut_short_is_a_codec_error(frames: list[list[Any]], d
         read(whole[: data.draw(st.integers(0, len(whole) - 1))])
 
 
-def test_items_that_nest_too_deeply_are_a_codec_error() -> None:
+def test_items_that_nest_too_deeply_are_an_error_of_their_exchange_alone() -> None:
     item: Any = 1
     for _ in range(20):
         item = [item]
 
-    with pytest.raises(CodecError, match="nest deeper"):
-        read(pack([[wire.ITEMS, 1, [item]]], tagged=True))
+    fine, (kind, number, error) = read(pack([[wire.END, 2], [wire.ITEMS, 1, [item]]], tagged=True))
+
+    assert fine == [wire.END, 2]
+    assert (kind, number) == (wire.UNREADABLE, 1)
+    assert "nest deeper" in str(error)
+
+
+@pytest.mark.parametrize("data", [b"\xdd\xff\xff\xff\xff", b"\xdc\xff\xff" + b"\x80" * 65535, b"\x92\x91\x01\xc1"])
+def test_a_message_that_is_no_array_of_frames_is_an_error_of_its_connection(data: bytes) -> None:
+    with pytest.raises((CodecError, ProtocolError)):
+        read(data)
 
 
 @pytest.mark.parametrize("tagged", [True, False])

@@ -10,7 +10,16 @@ from typing import Any
 import aiohttp
 import pytest
 
-from actorflow import App, Client, InvalidItemError, Limits, Operator, ReplayExpiredError, RequestCancelledError
+from actorflow import (
+    App,
+    Client,
+    CodecError,
+    InvalidItemError,
+    Limits,
+    Operator,
+    ReplayExpiredError,
+    RequestCancelledError,
+)
 from actorflow.gateway import Gateway, serving
 from actorflow.remote import RemoteConnection
 from actorflow.runtime import replays
@@ -252,3 +261,171 @@ async def test_a_client_with_several_connections_spreads_what_it_asks() -> None:
     assert doubled == [42]
     with pytest.raises(ValueError, match="at least one"):
         Client("http://localhost:1", connections=0)
+
+
+# -- what breaks nothing but itself
+
+
+class Large(Operator):
+    """Yields large replies, or replies of many small lists, or one that nobody can read."""
+
+    def process(self, wanted: list[int]) -> Any:
+        kind, count = wanted
+        for _ in range(count):
+            yield b"x" * 100_000 if kind == 0 else [[] for _ in range(300)]
+
+
+def odd() -> App:
+    made = app(replays_kept=10)
+    made.stream("large", list, object, replies="many").then(Large)
+    made.stream("lists", int, list).map(lambda count: [[]] * count)
+    made.stream("echo", object, object).map(lambda item: item)
+    return made
+
+
+async def test_many_large_replies_leave_in_parts() -> None:
+    async with serving(odd(), port=0) as gateway, Client(gateway.url) as client:
+        large = [each async for each in client.stream("large", [0, 300])]
+        lists = [each async for each in client.stream("large", [1, 1000])]
+
+    assert large == [b"x" * 100_000] * 300
+    assert lists == [[[]] * 300] * 1000
+
+
+async def test_a_reply_that_cannot_be_read_fails_its_own_request_alone() -> None:
+    async with serving(odd(), port=0) as gateway, Client(gateway.url) as client:
+        waiting = asyncio.create_task(client.request("wait", "beside"))
+        await asyncio.sleep(0.05)
+
+        with pytest.raises(CodecError, match="more than 200000 arrays"):
+            await client.request("lists", 250_000, timeout_s=5)
+        gates["beside"].set()
+
+        assert await waiting == "beside"
+        assert len(gateway._sessions) == 1
+
+
+async def test_an_item_that_cannot_be_read_fails_its_own_request_at_once() -> None:
+    deep: Any = 1
+    for _ in range(70):
+        deep = [deep]
+
+    async def items() -> AsyncIterator[Any]:
+        yield 1
+        yield deep
+
+    async with serving(odd(), port=0) as gateway, Client(gateway.url) as client:
+        assert await client.request("echo", 1) == 1
+        async with asyncio.timeout(3):
+            with pytest.raises(CodecError, match="nest"):
+                await client.request("echo", deep, timeout_s=20)
+            with pytest.raises(CodecError, match="larger than a message"):
+                await client.request("echo", b"x" * (17 << 20), timeout_s=20)
+            with pytest.raises(CodecError, match="nest"):
+                _ = [each async for each in client.stream("double", items=items())]
+        assert await client.request("echo", 2) == 2
+
+
+async def test_a_request_is_sent_although_whoever_connected_first_has_given_up(door: Gateway) -> None:
+    async with Client(door.url) as client:
+        first = asyncio.create_task(client.request("count", 1))
+        second = asyncio.create_task(client.request("count", 2, timeout_s=2))
+        connection = client._connection
+        assert isinstance(connection, RemoteConnection)
+        while connection._socket is None:
+            await asyncio.sleep(0)
+        first.cancel()
+
+        async with asyncio.timeout(3):
+            assert await second == [0, 1]
+
+
+async def test_streams_one_after_the_other_need_no_room_for_what_their_callers_have() -> None:
+    async with serving(odd(), port=0) as gateway, Client(gateway.url) as client:
+        for _ in range(40):
+            assert [each async for each in client.stream("count", 2)] == [0, 1]
+
+
+@pytest.mark.parametrize("ways", ["wire to http", "http to http", "http to wire", "near to near"])
+async def test_whoever_reads_no_more_is_told_and_nothing_ends(ways: str) -> None:
+    first_way, second_way = ways.split(" to ")
+    gates.clear()
+    async with (
+        app().local() as near,
+        serving(app(), port=0) as gateway,
+        Client(gateway.url) as far,
+        aiohttp.ClientSession(gateway.url) as http,
+    ):
+        accept = {"Accept": "text/event-stream"}
+
+        async def read(way: str, *, begin: bool, after: int) -> list[Any]:
+            if way == "http":
+                path = "/streams/slowly" if begin else f"/requests/key/replies?after={after}"
+                ask = http.post if begin else http.get
+                options: Any = {"json": 20} if begin else {}
+                async with ask(path, headers={**accept, "Idempotency-Key": "key"}, **options) as answer:
+                    events = [part.split("\n") for part in (await answer.text()).strip().split("\n\n")]
+                kinds = [line for event in events for line in event if line.startswith("event: ")]
+                if kinds[-1] == "event: error":
+                    raise RequestCancelledError(events[-1][-1])
+                return [json.loads(event[2][6:]) for event in events[:-1]]
+            client = near if way == "near" else far
+            replies = client.stream("slowly", 20, key="key") if begin else client.attach("key", after=after)
+            return [each async for each in replies]
+
+        first = asyncio.create_task(read(first_way, begin=True, after=0))
+        await asyncio.sleep(0.2)
+        second = asyncio.create_task(read(second_way, begin=False, after=10))
+        async with asyncio.timeout(5):
+            with pytest.raises(RequestCancelledError, match="somebody else reads"):
+                await first
+            gates["half"].set()
+            assert await second == list(range(10, 20))
+
+
+async def test_a_key_is_for_one_question(door: Gateway) -> None:
+    gates.setdefault("half", asyncio.Event()).set()
+    lines, events = {"Accept": "application/x-ndjson"}, {"Accept": "text/event-stream"}
+    async with aiohttp.ClientSession(door.url) as http, Client(door.url) as client:
+
+        async def post(path: str, item: int, accept: dict[str, str]) -> tuple[int, str]:
+            async with http.post(path, json=item, headers={**accept, "Idempotency-Key": "one"}) as answer:
+                return answer.status, await answer.text()
+
+        assert await post("/streams/count", 3, lines) == (200, "0\n1\n2\n")
+        assert await post("/streams/count", 3, lines) == (200, "0\n1\n2\n")
+        assert (await post("/streams/count", 3, events))[0] == 200
+        assert (await post("/streams/count", 4, lines))[0] == 422
+        assert (await post("/streams/double", 3, lines))[0] == 422
+        assert (await post("/streams/count", 3, {}))[0] == 422
+        with pytest.raises(InvalidItemError):
+            await client.request("count", 3, key="one")
+        assert await client.request("count", 3, key="two") == [0, 1, 2]
+        with pytest.raises(InvalidItemError):
+            _ = [each async for each in client.stream("count", 3, key="two")]
+
+
+async def test_who_gives_up_a_request_with_a_key_of_its_own_leaves_it_to_others(door: Gateway) -> None:
+    async with Client(door.url) as one, Client(door.url) as other:
+        asking = [asyncio.create_task(each.request("wait", "both", key="both")) for each in (one, other)]
+        await asyncio.sleep(0.1)
+        asking[0].cancel()
+        await asyncio.sleep(0.05)
+        gates["both"].set()
+
+        assert await asking[1] == "both"
+
+
+async def test_large_replies_can_be_had_again_although_their_reader_was_cut_off() -> None:
+    async with serving(odd(), port=0) as gateway:
+        headers = {"Accept": "text/event-stream", "Idempotency-Key": "large"}
+        async with aiohttp.ClientSession(gateway.url) as http:
+            async with http.post("/streams/large", json=[1, 200], headers=headers) as answer:
+                await answer.content.readline()
+            headers["Last-Event-ID"] = "0"
+            async with http.get("/requests/large/replies", headers=headers) as answer:
+                assert answer.status == 200
+                text = await answer.text()
+
+    assert text.startswith("id: 1\n")
+    assert text.count("event: reply") == 199

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import gzip
 import io
 import json
 import logging
@@ -445,3 +446,41 @@ async def test_a_socket_is_for_its_owner_alone(tmp_path: Path) -> None:
         async with serving(app(), unix=path):
             pass
     assert path.read_text() == "a file"
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson"])
+async def test_a_compressed_body_is_read_to_its_end_and_no_further(gateway: Gateway, kind: str) -> None:
+    async def post(body: bytes, coding: str) -> tuple[int, Any]:
+        headers = {"Authorization": f"Bearer {SECRET}", "Content-Encoding": coding, "Content-Type": kind}
+        async with (
+            aiohttp.ClientSession() as http,
+            http.post(gateway.url + "/streams/add", data=body, headers=headers) as answer,
+        ):
+            return answer.status, await answer.json()
+
+    two = gzip.compress(b"4") + gzip.compress(b"1")
+
+    assert await post(two, "gzip") == (200, 42)
+    assert (await post(two[:-4], "gzip"))[0] == 400
+    assert (await post(gzip.compress(b"41") + b"\0" * 1_000, "gzip"))[0] == 400
+    assert (await post(zlib.compress(b"41") + b"more", "deflate"))[0] == 400
+    assert (await post(zlib.compress(b"41")[:-1], "deflate"))[0] == 400
+
+
+async def test_headers_that_no_url_could_have_are_refused(gateway: Gateway) -> None:
+    for header in (b"Origin: http://[", b"Origin: http://]"):
+        answer = await raw(
+            gateway, b"POST /streams/add HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + header + b"\r\n\r\n"
+        )
+        assert answer.startswith((b"HTTP/1.1 4",)), answer[:80]
+
+
+async def test_a_body_in_broken_chunks_is_refused_at_once(gateway: Gateway) -> None:
+    head = (
+        f"POST /streams/add HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SECRET}\r\nTransfer-Encoding: chunked\r\n"
+        "Content-Type: application/x-ndjson\r\n\r\n2\r\n1\n\r\nzz\r\n"
+    )
+
+    answer = await raw(gateway, head.encode())
+
+    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400")), answer[:80]
