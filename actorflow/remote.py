@@ -452,6 +452,7 @@ class RemoteConnection:
                 self._greeted.set_exception(
                     ConnectionLostError(f"{self._url} refused the connection: {why}", retryable=True)
                 )
+                self._greeted.exception()  # whoever waited for it may have given up
             if not socket.closed:
                 await socket.close()
 
