@@ -62,8 +62,11 @@ function connection(state, text) {
   say(byId("connection"), text);
 }
 
+let tokenGiven = false; // since the host last refused one
+
 function askForToken() {
-  connection("wrong", "a token is needed");
+  connection("wrong", tokenGiven ? "this token is not the right one" : "a token is needed");
+  tokenGiven = false;
   if (!byId("token").hidden) return;
   byId("token").hidden = false;
   byId("token-text").focus();
@@ -162,6 +165,7 @@ document.addEventListener("visibilitychange", () => {
 byId("token").addEventListener("submit", (event) => {
   event.preventDefault();
   keepToken(byId("token-text").value);
+  tokenGiven = true;
   byId("token").hidden = true;
   turn();
 });

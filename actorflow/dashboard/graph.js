@@ -5,7 +5,7 @@
 import { say, svg } from "./element.js";
 import { count, cut, latency, plural, rate } from "./text.js";
 
-const WIDTH = 158, NARROW = 112, HEIGHT = 80, LOW = 38;
+const WIDTH = 168, NARROW = 112, HEIGHT = 80, LOW = 38;
 const GAP_X = 62, GAP_Y = 20, MARGIN = 16, LANE = 16;
 const DEPTH_SHOWN_MAX = 1024; // a mailbox this deep fills its bar; limits are usually near
 

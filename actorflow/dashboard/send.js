@@ -19,6 +19,7 @@ export function sendTo(chosen) {
   timeout.value = "";
   timeout.placeholder = stream.timeout_s;
   form.elements.how.value = stream.replies === "many" ? "stream" : "reply";
+  lines.checked = false; // what is filled in is one item
   check();
 }
 
