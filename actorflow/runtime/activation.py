@@ -455,6 +455,8 @@ class Activation:
             if self.over:
                 raise self.ended_error()
             self.locked.append(locks)
+        if not shared and locks.take_free(self, keys):
+            return ()
         ahead = iter(keys if len(keys) < 2 else ordered(keys))
         for key in ahead:
             if not locks.ask(self, key, shared=shared and (locks, key) not in self.exclusively):
@@ -503,10 +505,11 @@ class Activation:
             journal.touch(self.request)  # what is written down of it says that it holds these
         for locks in self.locked:
             tell_granted(locks, locks.release(self))
-        for wait in list(self.lock_waits.values()):  # of tasks that were left running
-            wait.error = wait.error or self.ended_error()
-            wait.end()
-        self.lock_waits.clear()
+        if self.lock_waits:  # of tasks that were left running
+            for wait in list(self.lock_waits.values()):
+                wait.error = wait.error or self.ended_error()
+                wait.end()
+            self.lock_waits.clear()
         self.locked.clear()
         self.key, self.keys = NO_KEY, None
 

@@ -832,3 +832,32 @@ def test_locks_answer_as_a_slow_model_does() -> None:
     run_state_machine_as_test(
         LocksAgainstModel, settings=settings(max_examples=200, stateful_step_count=40, deadline=None)
     )
+
+
+@settings(max_examples=300)
+@given(
+    before=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.booleans()), max_size=8),
+    owner=st.integers(0, 3),
+    keys=st.lists(st.integers(0, 4), max_size=4),
+)
+def test_free_keys_are_taken_at_once_as_if_each_had_been_asked_for(
+    before: list[tuple[int, int, bool]], owner: int, keys: list[int]
+) -> None:
+    quick: Locks[int] = Locks()
+    slow: Locks[int] = Locks()
+    for other, key, shared in before:
+        assert quick.ask(other, key, shared=shared) == slow.ask(other, key, shared=shared)
+    nobody_waits = not list(slow.wanted())
+    free = all(not slow.holders(key) for key in keys)
+
+    taken = quick.take_free(owner, keys)
+
+    assert taken == (nobody_waits and free)
+    if taken:
+        assert all(slow.ask(owner, key) for key in keys)
+    for key in range(5):
+        assert quick.holders(key) == slow.holders(key)
+        assert quick.waiting(key) == slow.waiting(key)
+        assert quick.is_exclusive(owner, key) == slow.is_exclusive(owner, key)
+    assert sorted(quick.release(owner)) == sorted(slow.release(owner))
+    assert [quick.holders(key) for key in range(5)] == [slow.holders(key) for key in range(5)]
