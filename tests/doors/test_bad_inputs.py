@@ -92,14 +92,15 @@ async def gateway(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Gateway]:
     """Serve, probe meanwhile, and check all general expectations at the end."""
     caplog.set_level(logging.INFO)
     async with serving(app(), port=0, token=SECRET) as gateway:
+        gc.collect()
         probe = Probe(gateway)
         probing = [asyncio.create_task(probe.run()), asyncio.create_task(probe.watch())]
         await asyncio.sleep(0.15)
-        gc.collect()
         before = resident()
         yield gateway
         await asyncio.sleep(0.25)
-        gc.collect()
+        lag_s = probe.lag_s
+        gc.collect()  # of all that a run of the tests has made: it takes a while
         grown = resident() - before
         for task in probing:
             assert not task.done(), "the probe failed"
@@ -107,7 +108,7 @@ async def gateway(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Gateway]:
         await asyncio.gather(*probing, return_exceptions=True)
     assert probe.count >= 2
     assert probe.worst_s < 1.0
-    assert probe.lag_s < 0.25
+    assert lag_s < 0.25
     assert grown < 64 * MIB
     assert len(caplog.records) <= 2, [record.getMessage() for record in caplog.records]
     assert not any(record.exc_info for record in caplog.records)
