@@ -26,8 +26,8 @@ from actorflow.testing import check_nothing_left
 
 HERE = Path(__file__).parent
 ELSEWHERE = (  # test_market_cases.py plays on an example; test_{state,interpreter,history}_cases.py on cells
-    "market-", "history-", "state-01-", "state-02-", "state-03-", "state-04-", "state-06-", "state-12-", "state-13-", "state-14-",
-    "state-15-",
+    "market-", "history-", "state-01-", "state-02-", "state-03-", "state-04-", "state-06-", "state-12-", "state-13-",
+    "state-14-", "state-15-",
 )  # fmt: skip
 CASES = {
     path.stem: json.loads(path.read_text())
