@@ -265,7 +265,10 @@ def commit_overlay(activation: Activation, argument: None) -> None:
             else:
                 entries.put(key, value)
             if entries.tracked:
-                entries.note(key)
+                if entries.expires is None and entries.changed is not None:  # `note`, of most cells
+                    entries.changed[key] = None
+                else:
+                    entries.note(key)
     activation.overlay.clear()
     activation.wrote()
 

@@ -378,20 +378,23 @@ class Request(msgspec.Struct, eq=False):
             )
             return
         self.state = REPLIED
-        if (
-            self.registered
-            or self.details is not None
-            or self.on_end is not None
-            or self.parent is not None
-            or self.stream.gated
-        ):
+        if self.registered or self.details is not None or self.on_end is not None or self.parent is not None:
             self._end()
-        else:
-            self.answered = True  # it ended before its first turn was over: nobody has had to wait
+            return
+        # it has ended before its first turn was over: nobody knows of it yet
+        if self.bulk:
+            self.host.bulk.pop(self, None)
+        if self.answered:
             if self.replies is not None:
                 self.replies.close()
-            if self.bulk:
-                self.host.bulk.pop(self, None)
+            return
+        self.answered = True
+        journal = self.host.journal
+        if journal is not None and self.stream.gated:
+            self.held = True
+            journal.hold(self)
+        elif self.replies is not None:
+            self.replies.close()
 
     def fail(self, error: ActorflowError) -> None:
         """End badly, once: what is left is cancelled. After an early answer the error becomes a dead letter."""
