@@ -37,7 +37,8 @@ def example_of(schema: dict[str, Any], depth: int = 0) -> Any:
         wanted = schema.get("required", list(fields))
         return {name: example_of({"$defs": defs, **fields[name]}, depth + 1) for name in wanted if name in fields}
     if kind == "array":
-        parts = schema.get("prefixItems") or [schema["items"]] if isinstance(schema.get("items"), dict) else []
+        items = schema.get("items")
+        parts = schema.get("prefixItems") or ([items] if isinstance(items, dict) else [])
         defs = schema.get("$defs", {})
         return [example_of({"$defs": defs, **part}, depth + 1) for part in parts] if depth < 8 else []
     return {"string": "text", "integer": 1, "number": 1.5, "boolean": True}.get(str(kind))
@@ -72,7 +73,7 @@ def _schemas(kinds: list[Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     components: dict[str, Any] = {}
     for kind in kinds:
         if hasattr(kind, "model_json_schema"):  # a model of pydantic's
-            schema = dict(kind.model_json_schema(ref_template=REF))
+            schema = dict(kind.model_json_schema(ref_template=REF.replace("name", "model")))
             components.update(schema.pop("$defs", {}))
             made.append(schema)
             continue
