@@ -139,12 +139,7 @@ class LocalConnection:
             begun = host.begin_once(wiring, item, key, timeout_s, attributes, sent=True)
             request_id = begun.id if isinstance(begun, Request) else key
         else:
-            request = host.open(wiring, timeout_s, attributes)
-            host.detach(request, item)
-            if host.journal is not None:
-                request.more().sent = True
-            host.enter(request, [item])
-            request_id = request.id
+            request_id = host.begin_sent(wiring, item, timeout_s, attributes).id
         await host.settled()
         return request_id
 

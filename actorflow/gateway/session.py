@@ -237,13 +237,11 @@ class Session:
             begun = host.begin_once(wiring, item, key, timeout_s, attributes, sent=mode == wire.SEND)
             self._begun_once(number, begun, key, mode)
             return
-        request = host.open(wiring, timeout_s, attributes)
         if mode == wire.SEND:
-            host.detach(request, item)
-            request.more().sent = True
-            host.enter(request, [item])
-            self._when_durable([wire.ACCEPTED, number, request.id, 1])
+            sent = host.begin_sent(wiring, item, timeout_s, attributes)
+            self._when_durable([wire.ACCEPTED, number, sent.id, 1])
             return
+        request = host.open(wiring, timeout_s, attributes)
         self._open[number] = request
         request.on_end = lambda ended: self._ended(number, ended)
         host.enter(request, [item])

@@ -91,11 +91,7 @@ class StreamRoutes:
             begun = host.begin_once(wiring, item, key, timeout_s, attributes_of(request), sent=True)
             request_id = begun.id if isinstance(begun, Request) else begun.request_id
         else:
-            work = host.open(wiring, timeout_s, attributes_of(request))
-            host.detach(work, item)
-            work.more().sent = True
-            host.enter(work, [item])
-            request_id = work.id
+            request_id = host.begin_sent(wiring, item, timeout_s, attributes_of(request)).id
         await host.settled()
         answer = as_json({"request_id": request_id}, status=202, request_id=request_id)
         answer.headers["Location"] = f"/requests/{request_id}"

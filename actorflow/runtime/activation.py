@@ -443,10 +443,9 @@ class Activation:
 
         Raises: CallCycleError.
         """
-        locks = entries.locks
-        for key in self.lock_now(entries, keys, shared=shared):
-            if not locks.ask(self, key, shared=shared and (locks, key) not in self.exclusively):
-                await self.wait_for_lock(entries, key)
+        while left := self.lock_now(entries, keys, shared=shared):
+            await self.wait_for_lock(entries, left[0])
+            keys = left[1:]
 
     def lock_now(self, entries: Entries, keys: Sequence[Any], *, shared: bool) -> tuple[Any, ...]:
         """Take keys in their order up to the first that somebody else holds; return that one and those behind it."""

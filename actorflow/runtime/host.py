@@ -906,21 +906,28 @@ class Host:
     def send(self, wiring: Wiring, item: Any) -> Request | None:
         """Begin a request that nobody waits for; what it ends badly with becomes a dead letter."""
         try:
-            request = self.open(wiring, inner=not self.stopping)
+            return self.begin_sent(wiring, item, inner=not self.stopping)
         except ActorflowError as error:
             self.dead_letters.add(Request(self, wiring, wiring.timeout_s, [0]), error, item=item)
             return None
+
+    def begin_sent(
+        self,
+        wiring: Wiring,
+        item: Any,
+        timeout_s: float | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        inner: bool = False,
+    ) -> Request:
+        """Begin a request that nobody waits for. inner: as for `open`.
+
+        Raises: HostStoppingError; TooManyRequestsError; ReplicaFailedError.
+        """
+        request = self.open(wiring, timeout_s, attributes, inner=inner)
         self.detach(request, item)
         if self.journal is not None:
             request.more().sent = True
-        self.enter(request, [item])
-        return request
-
-    def begin_sent(self, wiring: Wiring, item: Any) -> Request:
-        """Begin a request that nobody waits for. Raises: HostStoppingError; TooManyRequestsError."""
-        request = self.open(wiring)
-        self.detach(request, item)
-        request.more().sent = True
         self.enter(request, [item])
         return request
 
