@@ -7,12 +7,17 @@ from typing import Any
 
 from actorflow.errors import UnknownStreamError, summary
 from actorflow.runtime.host import Host
-from actorflow.runtime.looking import details_of, host_of, line_of, requests_of, stream_of
+from actorflow.runtime.looking import (
+    REQUESTS_SHOWN_MAX,
+    details_of,
+    host_of,
+    line_of,
+    request_of,
+    requests_of,
+    stream_of,
+)
 from actorflow.runtime.reading import LIMIT, hashable, list_cells, list_locks, parse_key, read_cell, read_range
 from actorflow.runtime.request import UNSET
-
-REQUESTS_MAX = 10_000
-"""Requests in flight that one answer shows."""
 
 
 def told(host: Host, verb: str, argument: Any) -> Any:
@@ -72,10 +77,7 @@ def _requests(host: Host, argument: list[Any]) -> list[dict[str, Any]]:
 
 
 def _request(host: Host, request_id: str) -> dict[str, Any]:
-    request = host.find(request_id)
-    if request is None:
-        raise UnknownStreamError(f"no request {request_id!r} is in flight here")
-    return details_of(request)
+    return details_of(request_of(host, request_id))
 
 
 def _is_choice(argument: Any) -> bool:
@@ -85,7 +87,7 @@ def _is_choice(argument: Any) -> bool:
         and len(argument) == 2
         and type(argument[0]) in {str, type(None)}
         and type(argument[1]) is int
-        and 0 < argument[1] <= REQUESTS_MAX
+        and 0 < argument[1] <= REQUESTS_SHOWN_MAX
     )
 
 

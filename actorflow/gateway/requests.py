@@ -9,10 +9,9 @@ from aiohttp import web
 from actorflow.errors import UnknownStreamError
 from actorflow.gateway.bodies import as_json, limit_of
 from actorflow.runtime.host import Host
-from actorflow.runtime.looking import details_of, line_of, requests_of
-from actorflow.runtime.request import Request
+from actorflow.runtime.looking import REQUESTS_SHOWN_MAX, details_of, line_of, request_of, requests_of
 
-REQUESTS_SHOWN, REQUESTS_SHOWN_MAX = 100, 10_000
+REQUESTS_SHOWN = 100
 
 
 class RequestRoutes:
@@ -39,30 +38,23 @@ class RequestRoutes:
         return as_json([line_of(work) for work in found])
 
     async def _one(self, request: web.Request) -> web.Response:
-        return as_json(details_of(self._find(request)))
+        return as_json(details_of(request_of(self._host, request.match_info["id"])))
 
     async def _cancel(self, request: web.Request) -> web.Response:
-        work = self._find(request)
+        work = request_of(self._host, request.match_info["id"])
         work.cancel()
         await self._host.settled()
         return as_json({"id": work.id, "state": "cancelled"})
 
-    def _find(self, request: web.Request) -> Request:
-        wanted = request.match_info["id"]
-        work = self._host.find(wanted)
-        if work is None:
-            raise UnknownStreamError(f"no request {wanted!r} is in flight here")
-        return work
-
     async def _dead_letters(self, request: web.Request) -> web.Response:
-        now_s = self._host.wall_s()
         letters = self._host.dead_letters.list()[-limit_of(request, self._host.limits.dead_letters, 1_000_000) :]
-        return as_json([{**letter.to_wire(), "age_s": round(now_s - letter.at_s, 3)} for letter in letters])
+        return as_json(list(map(self._shown, letters)))
 
     async def _dead_letter(self, request: web.Request) -> web.Response:
-        letter = self._host.dead_letters.get(_number(request))
-        shown: dict[str, Any] = {**letter.to_wire(), "age_s": round(self._host.wall_s() - letter.at_s, 3)}
-        return as_json(shown)
+        return as_json(self._shown(self._host.dead_letters.get(_number(request))))
+
+    def _shown(self, letter: DeadLetter) -> dict[str, Any]:
+        return {**letter.to_wire(), "age_s": round(self._host.wall_s() - letter.at_s, 3)}
 
     async def _replay(self, request: web.Request) -> web.Response:
         request_id = self._host.dead_letters.replay(_number(request))

@@ -52,8 +52,7 @@ class Answers:
 
         Raises: InvalidItemError when the key was used for something else; TooManyRequestsError.
         """
-        if not 0 < len(key) <= KEY_CHARACTERS_MAX:
-            raise InvalidItemError(f"an idempotency key has 1 to {KEY_CHARACTERS_MAX} characters, not {len(key)}")
+        check_key(key)
         digest = digest_of(stream, item)
         running = self._running.get(key)
         known = running.more().digest if running is not None else None
@@ -149,6 +148,12 @@ class Answers:
 def _kept(answer: Answer) -> list[Any]:
     error = answer.error.to_wire() if answer.error is not None else None
     return [answer.digest, answer.at_s, answer.value, error, answer.request_id]
+
+
+def check_key(key: str) -> None:
+    """Refuse an idempotency key that is none. Raises: InvalidItemError."""
+    if not 0 < len(key) <= KEY_CHARACTERS_MAX:
+        raise InvalidItemError(f"an idempotency key has 1 to {KEY_CHARACTERS_MAX} characters, not {len(key)}")
 
 
 def digest_of(stream: str, item: Any) -> int:

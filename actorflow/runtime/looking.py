@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from actorflow.errors import UnknownStreamError
 from actorflow.runtime.pulse import items_of
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from actorflow.runtime.wiring import Wiring
 
 CHILDREN_SHOWN = 100
+REQUESTS_SHOWN_MAX = 10_000
+"""Requests in flight that one answer shows."""
 
 
 def host_of(host: Host) -> dict[str, Any]:
@@ -52,6 +55,14 @@ def requests_of(host: Host, *, stream: str | None, limit: int) -> list[Request]:
         return list(islice(host.requests.values(), limit))
     wiring = host.stream(stream)
     return list(islice((work for work in host.requests.values() if work.stream is wiring), limit))
+
+
+def request_of(host: Host, request_id: str) -> Request:
+    """Return a request in flight by its id. Raises: UnknownStreamError."""
+    request = host.find(request_id)
+    if request is None:
+        raise UnknownStreamError(f"no request {request_id!r} is in flight here")
+    return request
 
 
 def line_of(request: Request) -> dict[str, Any]:

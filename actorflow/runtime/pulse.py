@@ -46,7 +46,6 @@ class Pulses:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._began_s = host.now_s()
         self._looks: dict[Any, deque[tuple[float, int]]] = {}
 
     def report(self) -> list[dict[str, Any]]:
@@ -91,7 +90,7 @@ class Pulses:
 
     def _rate(self, who: Any, done: int, now_s: float) -> float:
         """Return items per second since the last look that is old enough, at the most since the window began."""
-        looks = self._looks.setdefault(who, deque([(self._began_s, 0)]))
+        looks = self._looks.setdefault(who, deque([(self._host.began_s, 0)]))
         while len(looks) > 1 and looks[1][0] <= now_s - WINDOW_S:
             looks.popleft()
         since_s, before = looks[0]

@@ -9,12 +9,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from actorflow.errors import InvalidItemError, ReplayExpiredError, RequestCancelledError, TooManyRequestsError
+from actorflow.runtime.answers import check_key
 from actorflow.runtime.request import ReplyQueue, Request
 
 if TYPE_CHECKING:
     from actorflow.runtime.host import Host
 
-KEY_CHARACTERS_MAX = 256
 COMES_BACK_S = 10.0
 """How long a client may be away whose request ends with it."""
 
@@ -185,8 +185,7 @@ class Replays:
 
     def check_new(self, key: str) -> None:
         """Refuse a key that is none, or that belongs to a request that was begun before. Raises: InvalidItemError."""
-        if not 0 < len(key) <= KEY_CHARACTERS_MAX:
-            raise InvalidItemError(f"an idempotency key has 1 to {KEY_CHARACTERS_MAX} characters, not {len(key)}")
+        check_key(key)
         if key in self._known or self._host.answers.under(key) is not None:
             raise InvalidItemError(
                 f"key {key[:64]!r} belongs to a request that was begun before: attach to it, or take a new key"
