@@ -8,6 +8,7 @@ from aiohttp import web
 
 from actorflow.errors import UnknownStreamError
 from actorflow.gateway.bodies import as_json, limit_of
+from actorflow.runtime.dead_letters import DeadLetter
 from actorflow.runtime.host import Host
 from actorflow.runtime.looking import REQUESTS_SHOWN_MAX, details_of, line_of, request_of, requests_of
 

@@ -52,7 +52,7 @@ class Pulses:
         """Return a row for each replica, and one for all actors of an operator: see `row`."""
         now_s = self._host.now_s()
         rows = [
-            self._row(wiring.name, node.name, node.number, replica.index, [replica], now_s)
+            self._row((wiring.name, node.name, replica.index), node.number, [replica], now_s)
             for wiring in self._host.wirings.values()
             for node in wiring.operators()
             for replica in node.replicas
@@ -61,15 +61,19 @@ class Pulses:
         for replica in self._host.actors.values():
             actors.setdefault((replica.stream.name, type(replica.op).__name__), []).append(replica)
         rows += [
-            self._row(stream, f"{operator} ({len(some)} actors)", None, None, some, now_s)
-            for (stream, operator), some in actors.items()
+            self._row((*who, None), None, some, now_s) | {"operator": f"{who[1]} ({len(some)} actors)"}
+            for who, some in actors.items()
         ]
         return rows
 
     def _row(
-        self, stream: str, operator: str, step: int | None, index: int | None, some: list[Replica], now_s: float
+        self, who: tuple[str, str, int | None], step: int | None, some: list[Replica], now_s: float
     ) -> dict[str, Any]:
-        """Return how some replicas are: items since the start, items/s, milliseconds of recent activations."""
+        """Return how some replicas are: items since the start, items/s, milliseconds of recent activations.
+
+        who: stream, operator and number of the replica, under which what was seen is remembered.
+        """
+        stream, operator, index = who
         pulses = [replica.pulse for replica in some if replica.pulse is not None]
         times = sorted(each for pulse in pulses for each in pulse.times)
         done = sum(replica.done for replica in some)
@@ -81,7 +85,7 @@ class Pulses:
             "depth": sum(replica.depth() for replica in some),
             "working": sum(replica.at_work() for replica in some),
             "items": done,
-            "rate": round(self._rate((stream, operator, index), done, now_s), 1),
+            "rate": round(self._rate(who, done, now_s), 1),
             "p50_ms": _quantile(times, 0.5),
             "p99_ms": _quantile(times, 0.99),
             "errors": sum(pulse.errors for pulse in pulses),
