@@ -16,7 +16,7 @@ from actorflow.plan.app import AppPlan
 from actorflow.runtime.answers import Answer
 from actorflow.runtime.host import Host
 from actorflow.runtime.replica import SLICE_S
-from actorflow.runtime.request import RUNNING, ReplyQueue, Request
+from actorflow.runtime.request import RUNNING, Request
 from actorflow.runtime.wiring import Wiring
 from actorflow.stores import open_store
 from actorflow.stores.store import Store
@@ -84,10 +84,7 @@ class LocalConnection:
         request = host.feed(wiring, timeout_s, attributes)
         details = request.more()
         details.idle_since_s = host.now_s()
-        if request.replies is None:
-            request.replies = ReplyQueue(request)
-        request.replies.streamed = True
-        replies = request.replies.read
+        replies = request.stream_replies().read
         replay = host.replays.begin(key, request) if key is not None else None
         reader: object = None
         if replay is not None:

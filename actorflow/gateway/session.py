@@ -24,7 +24,7 @@ from actorflow.errors import (
 from actorflow.runtime.answers import Answer
 from actorflow.runtime.host import Host
 from actorflow.runtime.replays import Replay, rough_bytes
-from actorflow.runtime.request import Details, ReplyQueue, Request
+from actorflow.runtime.request import Details, Request
 from actorflow.sending import Sender
 
 log = logging.getLogger("actorflow.session")
@@ -328,16 +328,9 @@ class Session:
     def _begin_stream(self, number: int, request: Request, key: str | None, *, own: bool) -> None:
         request.more().idle_since_s = self._host.now_s()
         if key is not None:
-            try:
-                replay = self._host.replays.begin(key, request, own=own)
-            except ActorflowError as error:
-                request.fail(error)
-                raise
-            self._open_kept(number, replay, 0)
+            self._open_kept(number, self._host.replays.begin(key, request, own=own), 0)
             return
-        if request.replies is None:
-            request.replies = ReplyQueue(request)
-        request.replies.streamed = True
+        request.stream_replies()
         self._open_stream(number, request, self._forward(number, request))
 
     def _open_stream(self, number: int, request: Request, forward: Coroutine[Any, Any, None], taken: int = 0) -> None:

@@ -143,9 +143,7 @@ class StreamRoutes:
     ) -> web.StreamResponse:
         """Answer with replies while they come. items: what the request begins with, None when it has begun."""
         host = self._host
-        if work.replies is None:
-            work.replies = ReplyQueue(work)
-        work.replies.streamed = True  # before the first reply: who makes them waits for who reads them
+        work.stream_replies()
         if key is not None:
             digest = digest_of(work.stream.name, *items) if items else None
             replay = host.replays.begin(key, work, digest=digest)

@@ -214,7 +214,7 @@ class Host:
             await self.journal.freeze()
             self.frozen = True  # what is not finished goes on at the next start
         for request in list(self.requests.values()):
-            request.fail(HostStoppingError(f"host {self.name} stops", host=self.name))
+            request.fail(self.stops())
         for replica in list(self.actors.values()):
             replica.close(at_once=True)
         for _ in range(100):  # cancelled activations clean up; what they start ends too
@@ -798,6 +798,10 @@ class Host:
         if found.error is not None:
             raise found.error
         return found.answer_value()
+
+    def stops(self) -> HostStoppingError:
+        """Return the error of whoever still waits for this host when it stops."""
+        return HostStoppingError(f"host {self.name} stops", host=self.name)
 
     def _refusal(self, wiring: Wiring) -> ActorflowError:
         if wiring.failed is not None:

@@ -21,7 +21,7 @@ import msgspec
 from actorflow import codec
 from actorflow.core.epoch import Gate, Leaving, Waiting, pause_after
 from actorflow.core.merges import ABSENT
-from actorflow.errors import ActorflowError, HostStoppingError, StoreError, StoreFullError
+from actorflow.errors import ActorflowError, StoreError, StoreFullError
 from actorflow.runtime.records import Parts, record_of
 from actorflow.runtime.request import Request
 from actorflow.runtime.store_thread import StoreThread
@@ -225,7 +225,7 @@ class Journal:
         except (StoreError, TimeoutError) as error:
             log.error("host %s ends before the store has all that it did: %r", self._host.name, error)
         self._frozen = True
-        self._lose(HostStoppingError(f"host {self._host.name} stops", host=self._host.name))
+        self._lose(self._host.stops())
 
     async def settled(self) -> None:
         """Wait until all that was done so far is durable. Raises: StoreError when that can never be."""

@@ -68,7 +68,7 @@ class Replay:
         """Return the replies from a number on that are there, at least one; an empty list at the end.
 
         Raises: what the request failed with, after all its replies; ReplayExpiredError; RequestCancelledError when
-        somebody else reads now.
+        somebody else reads now; HostStoppingError.
         """
         self.check(number)
         while number >= self.end:
@@ -79,7 +79,7 @@ class Replay:
             await asyncio.wait({pulling, displaced}, return_when=asyncio.FIRST_COMPLETED)
             self._check_reader(reader)
             if pulling.cancelled():
-                return []
+                raise self._host.stops()
             if (error := pulling.exception()) is not None:
                 raise error
             if number >= self.end:
@@ -194,17 +194,17 @@ class Replays:
     def begin(self, key: str, request: Request, *, own: bool = False, digest: int | None = None) -> Replay:
         """Keep the replies of a request. own: nobody but its caller knows the key, so that it ends with its caller.
 
-        Raises: InvalidItemError; TooManyRequestsError.
+        Raises: TooManyRequestsError, with which the request fails too.
         """
         if len(self._known) >= 2 * self._host.limits.replays_kept:
-            raise TooManyRequestsError(
+            error = TooManyRequestsError(
                 f"host {self._host.name} keeps the replies of {len(self._known) // 2} requests, its limit; try again "
                 "later, or raise Limits(replays_kept=…)",
                 host=self._host.name,
             )
-        if request.replies is None:
-            request.replies = ReplyQueue(request)
-        request.replies.streamed = True
+            request.fail(error)
+            raise error
+        request.stream_replies()
         replay = self._known[key] = self._known[request.id] = Replay(self._host, request, key, own=own, digest=digest)
         request.more().own("watchers")[self._ended] = None
         return replay

@@ -445,6 +445,13 @@ class Request(msgspec.Struct, eq=False):
         else:
             self.tell()
 
+    def stream_replies(self) -> ReplyQueue:
+        """Return where its replies are read while they come: whoever makes them waits for whoever reads them."""
+        if self.replies is None:
+            self.replies = ReplyQueue(self)
+        self.replies.streamed = True
+        return self.replies
+
     def let_go_of_replies(self) -> None:
         """Keep no replies: whoever reads them has come to their end. A request and its queue keep each other alive."""
         if self.state:

@@ -19,6 +19,7 @@ from actorflow import (
     Operator,
     ReplayExpiredError,
     RequestCancelledError,
+    TooManyRequestsError,
 )
 from actorflow.gateway import Gateway, serving
 from actorflow.remote import RemoteConnection
@@ -170,6 +171,24 @@ async def test_replies_that_their_caller_has_are_kept_within_a_limit() -> None:
 
     assert numbers == list(range(20_000))
     assert last == list(range(19_990, 20_000))
+
+
+async def test_a_request_whose_replies_there_is_no_room_to_keep_ends_at_once() -> None:
+    local = app(replays_kept=1).local()
+    async with serving(app(replays_kept=1), port=0) as gateway, Client(gateway.url) as far, local as near:
+        for client, host in ((far, gateway._host), (near, local.host)):
+            assert [number async for number in client.stream("count", 2, key="kept")] == [0, 1]
+            with pytest.raises(TooManyRequestsError, match="replays_kept"):
+                _ = [number async for number in client.stream("count", 2, key="too many")]
+            assert host is not None
+            assert not host.requests
+        headers = {"Accept": "application/x-ndjson", "Idempotency-Key": "too many"}
+        async with (
+            aiohttp.ClientSession(gateway.url) as http,
+            http.post("/streams/count", json=2, headers=headers) as response,
+        ):
+            assert response.status == 429
+        assert not gateway._host.requests
 
 
 async def test_replies_are_kept_for_a_while_only() -> None:
