@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -196,10 +197,10 @@ class RemoteConnection:
                     try:
                         if feeder is None or again:
                             again = False
-                            exchanging = self._exchange(stream, None, timeout_s, attributes, mode, key)
+                            begin = partial(self._begin, stream, None, timeout_s, attributes, mode, key)
                         else:
-                            exchanging = self._attached(key, came, memory)
-                        async with exchanging as exchange:
+                            begin = partial(self._attach, key, came, memory)
+                        async with self._exchange(begin) as exchange:
                             memory = self._memory
                             feeder = feeder or Feeder(self._put, self._put_packed, items)
                             feeder.go_on(exchange)
@@ -226,29 +227,10 @@ class RemoteConnection:
             if mode == wire.OWN_STREAM:
                 self._put([wire.FORGET, [key]])
 
-    @contextlib.asynccontextmanager
-    async def _attached(
-        self, name: str, after: int, memory: str | None = None, *, leave: bool = False
-    ) -> AsyncGenerator[Exchange, None]:
-        """Go on with a request that was begun before. leave: without cancelling it at the end.
-
-        Raises: ConnectionLostError when the host has forgotten it since.
-        """
-        await self._connect()
-        if memory is not None and self._memory != memory:
-            raise ConnectionLostError(f"the host at {self._url} was started again meanwhile; the outcome is unknown")
-        exchange = self._new()
-        self._put([wire.ATTACH, exchange.number, name, after])
-        try:
-            yield exchange
-        finally:
-            self._open.pop(exchange.number, None)
-            if not exchange.ended and not leave:
-                self._put([wire.CANCEL, exchange.number])
-
     async def attach(self, name: str, after: int) -> AsyncGenerator[Any, None]:
         """Yield the replies of a request that was begun under a key, from a number on."""
-        async with self._attached(name, after, leave=True) as exchange:
+        async with self._exchange(partial(self._attach, name, after)) as exchange:
+            exchange.left_alone = True  # it is another's
             while values := await exchange.values():
                 self._put([wire.CREDIT, exchange.number, len(values)])
                 for value in values:
@@ -267,7 +249,8 @@ class RemoteConnection:
         """Send one item and return the request's id once it is accepted; asks again as `request` does."""
 
         async def once(key: str) -> str:
-            async with self._exchange(stream, item, timeout_s, attributes, wire.SEND, key) as exchange:
+            begin = partial(self._begin, stream, item, timeout_s, attributes, wire.SEND, key)
+            async with self._exchange(begin) as exchange:
                 return str(await exchange.result())
 
         return str(await self._until_answered(once, key or uuid.uuid4().hex, timeout_s, forget=False))
@@ -321,18 +304,19 @@ class RemoteConnection:
         if not (exchange.ended or exchange.left_alone):
             self._put([wire.CANCEL, exchange.number])
 
+    def _attach(self, name: str, after: int, memory: str | None = None) -> Exchange:
+        """Go on with a request that was begun before. Raises: ConnectionLostError when the host has forgotten it."""
+        if memory is not None and self._memory != memory:
+            raise ConnectionLostError(f"the host at {self._url} was started again meanwhile; the outcome is unknown")
+        exchange = self._new()
+        self._put([wire.ATTACH, exchange.number, name, after])
+        return exchange
+
     @contextlib.asynccontextmanager
-    async def _exchange(
-        self,
-        stream: Named,
-        item: Any,
-        timeout_s: float | None,
-        attributes: Mapping[str, Any] | None,
-        mode: str,
-        key: str | None = None,
-    ) -> AsyncGenerator[Exchange, None]:
+    async def _exchange(self, begin: Callable[[], Exchange]) -> AsyncGenerator[Exchange, None]:
+        """Begin an exchange over a connection that stands, and finish it."""
         await self._connect()
-        exchange = self._begin(stream, item, timeout_s, attributes, mode, key)
+        exchange = begin()
         try:
             yield exchange
         finally:
