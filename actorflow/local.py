@@ -97,8 +97,6 @@ class LocalConnection:
                 details.idle_since_s = host.now_s()
                 for value in values:
                     yield value
-            if wiring.replies == "one" and key is None:
-                yield request.value
         finally:
             if total is not None:
                 total.cancel()

@@ -37,6 +37,7 @@ from actorflow import codec
 from actorflow.errors import CodecError, ProtocolError, summary
 
 VERSION: Final = 3
+PORT: Final = 7700
 PATH: Final = "/wire"
 DURABLE: Final = "store:"
 """How the memory of a host with a store is named."""

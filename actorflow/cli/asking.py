@@ -29,6 +29,7 @@ from actorflow.cli.shared import (
 from actorflow.errors import ConnectionLostError
 from actorflow.remote import RemoteConnection
 from actorflow.report import RequestReport
+from actorflow.runtime.looking import REQUESTS_SHOWN, REQUESTS_SHOWN_MAX
 from actorflow.runtime.reading import LIMIT, LIMIT_MAX
 
 
@@ -65,8 +66,7 @@ def call(stream: str, item: str, url: str, timeout_s: float | None, many: bool, 
 
 
 async def _call(stream: str, item: Any, url: str, timeout_s: float | None) -> None:
-    connection = connection_to(url)
-    try:
+    async with _asking(url) as connection:
         with progress_line() as progress:
             task = progress.add_task(f"{stream}: waiting", total=None)
 
@@ -79,8 +79,6 @@ async def _call(stream: str, item: Any, url: str, timeout_s: float | None) -> No
                 return
             reply = await connection.request(stream, item, timeout_s, None, show)
         print_json(reply)
-    finally:
-        await connection.close()
 
 
 async def _streams_replies(connection: RemoteConnection, stream: str) -> bool:
@@ -90,7 +88,6 @@ async def _streams_replies(connection: RemoteConnection, stream: str) -> bool:
 
 
 async def _call_many(stream: str, items: Iterator[Any], url: str, timeout_s: float | None) -> None:
-    connection = connection_to(url)
     counts = [0, 0]
     began = time.monotonic()
 
@@ -100,20 +97,19 @@ async def _call_many(stream: str, items: Iterator[Any], url: str, timeout_s: flo
             yield item
 
     try:
-        with progress_line() as progress:
-            task = progress.add_task(f"{stream}: waiting", total=None)
-            async for reply in connection.stream(stream, counted(), timeout_s, None, None):
-                counts[1] += 1
-                print_json(reply)
-                spent_s = max(time.monotonic() - began, 1e-9)
-                done = f"{counts[0]:,} items in, {counts[1]:,} replies, {counts[0] / spent_s:,.0f}/s"
-                progress.update(task, description=f"{stream}: {done}")
+        async with _asking(url) as connection:
+            with progress_line() as progress:
+                task = progress.add_task(f"{stream}: waiting", total=None)
+                async for reply in connection.stream(stream, counted(), timeout_s, None, None):
+                    counts[1] += 1
+                    print_json(reply)
+                    spent_s = max(time.monotonic() - began, 1e-9)
+                    done = f"{counts[0]:,} items in, {counts[1]:,} replies, {counts[0] / spent_s:,.0f}/s"
+                    progress.update(task, description=f"{stream}: {done}")
     except click.BadParameter as error:  # one of the items is none: what comes from here looks like an activation's
         if isinstance(error.__cause__, click.BadParameter):
             raise error.__cause__ from None
         raise
-    finally:
-        await connection.close()
 
 
 # -- operators at work
@@ -224,7 +220,13 @@ def _flying(requests: list[dict[str, Any]]) -> Table:
 @click.argument("request_id", required=False)
 @click.option("--cancel", is_flag=True, help="Cancel this request.")
 @click.option("--stream", help="Only those of this stream.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Requests at most.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, REQUESTS_SHOWN_MAX),
+    default=REQUESTS_SHOWN,
+    show_default=True,
+    help="Requests at most.",
+)
 @url_option
 def requests(request_id: str | None, *, cancel: bool, stream: str | None, limit: int, url: str) -> None:
     """List requests in flight, the oldest first; or show where the items of one are, or cancel it."""
@@ -298,8 +300,7 @@ def state(cell: str | None, key: str | None, start: str | None, end: str | None,
 
 
 async def _state(cell: str | None, key: str | None, start: str | None, end: str | None, limit: int, url: str) -> None:
-    connection = connection_to(url)
-    try:
+    async with _asking(url) as connection:
         if cell is None:
             cells = await connection.ask("cells", None)
             table = Table(*("cell", "kind", "keyed by", "entries", "locked", "waiting"))
@@ -319,5 +320,3 @@ async def _state(cell: str | None, key: str | None, start: str | None, end: str 
             keyed = {each["name"]: each["key"] for each in await connection.ask("cells", None)}[cell] is not None
             for line in told if keyed and key is None else (told,):
                 print_json(line)
-    finally:
-        await connection.close()

@@ -21,10 +21,11 @@ import click
 from rich.markup import escape
 
 from actorflow.cli.shared import EXIT_FAILED, console
+from actorflow.wire import PORT
 
 PARTS = ("aiohttp", "msgspec", "msgpack", "orjson", "uvloop", "click", "rich", "prometheus-client", "cronsim")
 OPTIONAL = {"opentelemetry.trace": "traces (pip install 'actorflow[traces]')"}
-FILES_WANTED, PORT = 4_096, 7700
+FILES_WANTED = 4_096
 FSYNC_SLOW_S = 0.01
 
 APP = '''"""A shop: `actorflow run app:app`, then `actorflow call checkout '{"sku": "tea", "quantity": 2}'`."""

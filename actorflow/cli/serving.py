@@ -23,6 +23,7 @@ from actorflow.gateway import Gateway
 from actorflow.limits import MIB
 from actorflow.plan.app import AppPlan
 from actorflow.runtime.host import Host
+from actorflow.wire import PORT
 
 LOOK_EVERY_S = 0.3
 EXIT_CANNOT_LISTEN = 3
@@ -34,7 +35,7 @@ A_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.command()
 @click.argument("target", metavar="MODULE:APP")
 @click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen; others need a token or TLS.")
-@click.option("--port", default=7700, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free port.")
+@click.option("--port", default=PORT, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free port.")
 @click.option("--unix", type=click.Path(path_type=Path), help="Listen on this socket, in place of address and port.")
 @click.option("--token-file", type=A_FILE, help="File with the token to ask for (or ACTORFLOW_TOKEN).")
 @click.option("--tls-cert", type=A_FILE, help="Certificate (PEM): answer on https.")

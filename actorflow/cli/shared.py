@@ -13,16 +13,16 @@ from typing import Any
 
 import click
 import msgspec
-import orjson
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from actorflow import codec
 from actorflow.errors import ActorflowError
+from actorflow.gateway.bodies import dump
 from actorflow.plan.app import AppPlan
 from actorflow.remote import RemoteConnection
+from actorflow.wire import PORT
 
-URL = "http://127.0.0.1:7700"
+URL = f"http://127.0.0.1:{PORT}"
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 console = Console(stderr=True, highlight=False)
@@ -130,4 +130,4 @@ def progress_line() -> Progress:
 
 def print_json(value: Any) -> None:
     """Print a value on standard output."""
-    click.echo(orjson.dumps(value, default=codec.plain, option=orjson.OPT_NON_STR_KEYS).decode())
+    click.echo(dump(value).decode())

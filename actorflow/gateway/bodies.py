@@ -31,7 +31,7 @@ def dump(value: Any) -> bytes:
     try:
         return orjson.dumps(value, default=codec.plain, option=orjson.OPT_NON_STR_KEYS)
     except TypeError as error:
-        raise CodecError(f"the reply has no JSON form: {error}") from error
+        raise CodecError(f"the value has no JSON form: {error}") from error
 
 
 def as_json(value: Any, *, status: int = 200, request_id: str | None = None) -> web.Response:

@@ -10,9 +10,7 @@ from actorflow.errors import UnknownStreamError
 from actorflow.gateway.bodies import as_json, limit_of
 from actorflow.runtime.dead_letters import DeadLetter
 from actorflow.runtime.host import Host
-from actorflow.runtime.looking import REQUESTS_SHOWN_MAX, details_of, line_of, request_of, requests_of
-
-REQUESTS_SHOWN = 100
+from actorflow.runtime.looking import REQUESTS_SHOWN, REQUESTS_SHOWN_MAX, details_of, line_of, request_of, requests_of
 
 
 class RequestRoutes:

@@ -407,8 +407,6 @@ class Session:
                     some = await credit.take(len(values))
                     self._put_values(number, values[:some])
                     values = values[some:]
-            if request.stream.replies == "one":
-                self._outbox.put([wire.VALUES, number, [request.value]])
             self._outbox.put([wire.DONE, number])
         except ActorflowError as error:
             self._outbox.put([wire.ERROR, number, error.to_wire()])

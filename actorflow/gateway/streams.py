@@ -181,8 +181,6 @@ async def _values_of(work: Request) -> AsyncIterator[list[Any]]:
     assert isinstance(work.replies, ReplyQueue)
     while some := await work.replies.read():
         yield some
-    if work.stream.replies == "one":
-        yield [work.value]
 
 
 async def _kept_values(replay: Replay, number: int) -> AsyncIterator[list[Any]]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from actorflow.runtime.wiring import Wiring
 
 CHILDREN_SHOWN = 100
-REQUESTS_SHOWN_MAX = 10_000
+REQUESTS_SHOWN, REQUESTS_SHOWN_MAX = 100, 10_000
 """Requests in flight that one answer shows."""
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from actorflow.errors import InvalidItemError, ReplayExpiredError, RequestCancelledError, TooManyRequestsError
 from actorflow.runtime.answers import check_key
-from actorflow.runtime.request import ReplyQueue, Request
+from actorflow.runtime.request import Request
 
 if TYPE_CHECKING:
     from actorflow.runtime.host import Host
@@ -33,6 +33,7 @@ class Replay:
         self.digest = digest  # of what it was begun with, where that is one item
         self._own = own
         self.request = request
+        self._queue = request.stream_replies()
         self.key = key
         self.id = request.id
         self.first = 0
@@ -123,14 +124,9 @@ class Replay:
 
     async def _pull(self) -> None:
         """Take what the request has answered meanwhile, or its end."""
-        queue = self.request.replies
-        assert isinstance(queue, ReplyQueue)
-        values = await queue.read()
-        if values:
+        if values := await self._queue.read():
             self._keep(values)
             self._pulling = None
-        elif self.request.stream.replies == "one":
-            self._keep([self.request.value])
 
     def _keep(self, values: list[Any]) -> None:
         for value in values:
@@ -163,11 +159,15 @@ class Replay:
         if self.session is None and not self.request.state:
             self.request.cancel("its client left")
 
-    def stop(self) -> None:
-        """Wait for nothing any more."""
+    def forget(self) -> None:
+        """Let nobody begin to read any more; whoever reads reads to the end."""
         for timer in (self._left, self.timer):
             if timer is not None:
                 timer.cancel()
+
+    def stop(self) -> None:
+        """Wait for nothing any more."""
+        self.forget()
         if self._pulling is not None:
             self._pulling.cancel()
 
@@ -204,7 +204,6 @@ class Replays:
             )
             request.fail(error)
             raise error
-        request.stream_replies()
         replay = self._known[key] = self._known[request.id] = Replay(self._host, request, key, own=own, digest=digest)
         request.more().own("watchers")[self._ended] = None
         return replay
@@ -219,7 +218,7 @@ class Replays:
         replay = self._known.get(name)
         if replay is None or not replay.request.state:
             return
-        replay.stop()
+        replay.forget()
         replay.request.let_go_of_replies()
         for each in (replay.key, replay.id):
             if self._known.get(each) is replay:

@@ -553,15 +553,19 @@ class Hold:
 
 
 class ReplyQueue:
-    """Streamed replies on their way to one reader: bounded, since unread replies count as items of the request."""
+    """Streamed replies on their way to one reader: bounded, since unread replies count as items of the request.
 
-    __slots__ = ("_closed", "_held", "_request", "_values", "_waiting", "streamed")
+    The one answer of a stream that gives one comes here too, at the end.
+    """
+
+    __slots__ = ("_closed", "_given", "_held", "_request", "_values", "_waiting", "streamed")
 
     def __init__(self, request: Request) -> None:
         self._request = request
         self._values: deque[Any] = deque()
         self._waiting: asyncio.Future[None] | None = None
         self._closed = False
+        self._given = request.stream.replies != "one"  # what there is to give at the end
         self._held = 0  # values that wait until what they follow from is durable
         self.streamed = False  # somebody reads while they come, so it pays to wait for a slow reader
 
@@ -615,7 +619,10 @@ class ReplyQueue:
             if self._closed:
                 if self._request.error is not None:
                     raise self._request.error
-                return []
+                if self._given:
+                    return []
+                self._given = True
+                return [self._request.value]
             self._waiting = self._request.host.loop.create_future()
             try:
                 await self._waiting

@@ -99,6 +99,36 @@ async def test_replies_go_on_where_they_were_when_the_connection_is_lost(door: G
     assert got == list(range(4_000))
 
 
+@pytest.mark.parametrize("way", ["far", "near", "http"])
+async def test_a_slow_reader_has_all_replies_although_they_are_kept_for_nobody_else_any_more(way: str) -> None:
+    got: list[int] = []
+
+    async def read(replies: AsyncIterator[int]) -> None:
+        async for number in replies:
+            got.append(number)
+            if number % 500 == 0:
+                await asyncio.sleep(0.1)
+
+    async def over_http(url: str) -> AsyncIterator[int]:
+        headers = {"Idempotency-Key": "slow", "Accept": "application/x-ndjson"}
+        async with (
+            aiohttp.ClientSession(read_bufsize=1_024) as session,
+            session.post(f"{url}/streams/count", json=3_000, headers=headers) as answer,
+        ):
+            async for line in answer.content:
+                yield int(line)
+
+    if way == "near":
+        async with app(replay_s=0.02).local() as client:
+            await read(client.stream("count", 3_000, key="slow"))
+    else:
+        async with serving(app(replay_s=0.02), port=0) as gateway, Client(gateway.url) as client:
+            far = client.stream("count", 3_000, key="slow")
+            await read(far if way == "far" else over_http(gateway.url))
+
+    assert got == list(range(3_000))
+
+
 async def test_items_are_sent_again_only_when_they_had_not_come(door: Gateway) -> None:
     async with Client(door.url) as client:
 
