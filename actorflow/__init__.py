@@ -15,6 +15,7 @@ from actorflow.errors import (
     CellTypeError,
     CodecError,
     ConnectionLostError,
+    ContractError,
     DeadlineExceededError,
     DroppedReplyError,
     HostLostError,
@@ -23,6 +24,7 @@ from actorflow.errors import (
     ItemBudgetError,
     LimitError,
     MailboxFullError,
+    ModuleError,
     NoReplyError,
     ProtocolError,
     ReplayError,
@@ -41,7 +43,10 @@ from actorflow.errors import (
     TooManyRepliesError,
     TooManyRequestsError,
     TopologyError,
+    TrapError,
     UnknownStreamError,
+    WasmError,
+    WasmTimeoutError,
 )
 from actorflow.limits import Limits
 from actorflow.plan.cells import (
@@ -79,6 +84,7 @@ __all__ = [
     "Client",
     "CodecError",
     "ConnectionLostError",
+    "ContractError",
     "Counter",
     "DeadlineExceededError",
     "DroppedReplyError",
@@ -99,6 +105,7 @@ __all__ = [
     "MergedCell",
     "MergedMap",
     "MergedSet",
+    "ModuleError",
     "NoReplyError",
     "Operator",
     "Outcome",
@@ -131,6 +138,9 @@ __all__ = [
     "TooManyRepliesError",
     "TooManyRequestsError",
     "TopologyError",
+    "TrapError",
     "UnknownStreamError",
     "Value",
+    "WasmError",
+    "WasmTimeoutError",
 ]

@@ -18,6 +18,11 @@
     │   ├── StoreDamagedError       it does not hold what was written
     │   ├── StoreVersionError       other software, another app or an older schema wrote it
     │   └── StoreFullError          no room: nothing is acknowledged until there is   (overloaded)
+    ├── WasmError                   a function in WASM
+    │   ├── ModuleError             the module, or the export of it, cannot be used
+    │   ├── TrapError               it came to a trap: its own fault, or a limit of its sandbox
+    │   ├── WasmTimeoutError        it ran longer than it may
+    │   └── ContractError           what it gave are not the bytes that the contract describes
     └── RequestError                a request ended without its reply
         ├── ActivationError         an operator raised; also an instance of the class it raised
         ├── DeadlineExceededError   the deadline passed
@@ -199,6 +204,32 @@ class StoreFullError(StoreError):
     """There is no room in the store: nothing more is acknowledged until there is."""
 
     overloaded = True
+
+
+class WasmError(ActorflowError):
+    """A function in WASM failed. `module` is its reference, such as "wasm:tokens.wasm#tokenise"."""
+
+    FIELDS = (*ActorflowError.FIELDS, "module")
+    module: str | None = None
+
+
+class ModuleError(WasmError):
+    """A WASM module, or the export that was asked for, cannot be used; nothing was started."""
+
+
+class TrapError(WasmError):
+    """A WASM function came to a trap. `trap` says what it was; what it had done is undone, and its memory is new."""
+
+    FIELDS = (*WasmError.FIELDS, "trap")
+    trap: str | None = None
+
+
+class WasmTimeoutError(WasmError):
+    """A WASM function ran longer than its sandbox, or the deadline of the request, allows."""
+
+
+class ContractError(WasmError):
+    """What a WASM function gave, or where it said that it is, is not what the contract describes."""
 
 
 class RequestError(ActorflowError):

@@ -129,7 +129,7 @@ def _hooks(place: str, kind: type) -> Iterator[str]:
 
 
 _VERBS = {name for name in vars(Operator) if not name.startswith("_")} - {
-    "on_error", "concurrency", "restart", "escalate", "tells_round",
+    "on_error", "concurrency", "restart", "escalate", "tells_round", "in_order",
 }  # fmt: skip
 
 

@@ -171,6 +171,9 @@ class Operator:
     loop go in synchronous rounds: it is called at each replica when all of a round is done, may emit, feed back and
     vote, and belongs to the round that ends. `tells_round = True` says that `self.round` is read where the code of the
     class does not show it.
+
+    `in_order = True` makes an async `process_batch` with `concurrency` work on one batch of a request at a time: others
+    of other requests meanwhile.
     """
 
     __slots__ = ("__dict__", "__weakref__", "_activation")
@@ -180,6 +183,7 @@ class Operator:
     restart: ClassVar[Restart | None] = None
     escalate: ClassVar[tuple[type[Exception], ...]] = ()
     tells_round: ClassVar[bool] = False
+    in_order: ClassVar[bool] = False
 
     _activation: Working
 

@@ -140,17 +140,16 @@ class AsyncReplica(Replica):
             if request in self.held:
                 self.held[request].append(entry)
                 continue
-            if self.node.key is None or self.node.concurrency == 1 or self.node.batches:
+            if not self.node.in_order and (self.node.key is None or self.node.concurrency == 1 or self.node.batches):
                 self._start(request, context, item)
                 return True
             if self._start_keyed(request, context, item):
                 return True
 
     def _start_keyed(self, request: Request, context: Context | None, item: Any) -> bool:
-        """Begin an activation unless its key is in use: then the item waits for it."""
-        assert self.node.key is not None
+        """Begin an activation unless its key (its request, where order is kept so) is in use: then it waits for it."""
         try:
-            key = self.node.key(item)
+            key = request if self.node.in_order or self.node.key is None else self.node.key(item)
             holder = self.keys.get(key)
         except FAILURES as error:
             self.failed(request, context, item, error)

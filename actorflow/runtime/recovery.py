@@ -470,7 +470,7 @@ class _Restoring:
             handed=handed,
             fed=fed,
             given=tuple(given) if given is not None else None,
-            key=node.key(item) if node.key is not None and not node.batches and node.concurrency > 1 else NO_KEY,
+            key=_key_of_rerun(node, request, item),
             held=[(self._host.spaces[space], key, shared) for space, key, shared in held],
             replica=replica,
         )
@@ -482,3 +482,10 @@ class _Restoring:
             assert granted, "two activations held a key"
         request.counts[replica.region_of(request)] += len(item) if node.batches else 1
         self._agains[self._requests.index(request), number] = again
+
+
+def _key_of_rerun(node: OperatorNode, request: Request, item: Any) -> Any:
+    """Return what an activation is serial by where several run at once."""
+    if node.in_order:
+        return request
+    return node.key(item) if node.key is not None and not node.batches and node.concurrency > 1 else NO_KEY

@@ -18,6 +18,7 @@ from actorflow.core import progress
 from actorflow.core.progress import Regions
 from actorflow.envelope import Context
 from actorflow.errors import ActorflowError, InvalidItemError, summary
+from actorflow.plan.foreign import Foreign
 from actorflow.plan.loops import Loop, around, loops_of, watches_rounds
 from actorflow.plan.operator import Operator
 from actorflow.plan.topology import (
@@ -104,6 +105,7 @@ class OperatorNode(Node):
         "feed",
         "feeds",
         "gate",
+        "in_order",
         "key",
         "kind",
         "kwargs",
@@ -181,6 +183,8 @@ class OperatorNode(Node):
             self.replica_kind = OWNING[self.replica_kind]
         if self.batches and key is not None and self.owned is None:
             self.concurrency = 1  # batches have keys in common: without locks they are serial
+        # several batches at once, but of one request one after the other
+        self.in_order = self.batches and self.concurrency > 1 and key is None and operator.in_order
         self.place: object = object() if place is None else place  # the same where items are counted together
         self.replicas: list[Replica] = []
         self.next_replica = 0
@@ -342,6 +346,8 @@ class Wiring:
         if isinstance(step, Source):
             return OperatorNode(self, step, FunctionOperator, (_source(step.make),))
         if isinstance(step, Function):
+            if isinstance(step.call, Foreign):
+                return OperatorNode(self, step, step.call.operator(step.shape))
             if not _is_fusible(step):
                 return OperatorNode(self, step, FunctionOperator, (step.call,))
             return Pass(self, step) if self._many_follow(step) else None
@@ -517,6 +523,8 @@ def _itself(item: Any) -> Any:
 
 def _is_fusible(step: Function) -> bool:
     """Return whether a function is applied in passing; generators are pulled, coroutines awaited, both by a replica."""
+    if isinstance(step.call, Foreign):
+        return False
     if step.shape == "flat_map" and inspect.isgeneratorfunction(step.call):
         return False
     return not inspect.iscoroutinefunction(step.call)

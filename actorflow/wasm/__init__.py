@@ -1,0 +1,13 @@
+"""WASM functions wherever a Python function or an operator may stand: `pip install 'actorflow[wasm]'`.
+
+from actorflow.wasm import wasm
+
+words = app.stream("words", str).flat_map(wasm("tokens.wasm", "tokenise")).count()
+"""
+
+from __future__ import annotations
+
+from actorflow.wasm.declare import wasm
+from actorflow.wasm.function import WasmFunction
+
+__all__ = ["WasmFunction", "wasm"]

@@ -1,0 +1,238 @@
+"""A guest: one instance of a module in its sandbox. The hot room of WASM: few C calls for each batch.
+
+One thread at a time is in a guest. After a trap, or a call that was ended, nothing is known of its memory: it is spent,
+and the next call needs a new one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import weakref
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import wasmtime
+from wasmtime import _ffi as ffi
+
+from actorflow.errors import ContractError, ModuleError, TrapError, WasmError, WasmTimeoutError
+from actorflow.wasm.engine import (
+    TICK_S,
+    VALUE_BYTES,
+    at_each_tick,
+    call_function,
+    engine,
+    memory_data,
+    memory_size,
+    new_error,
+    one_line,
+)
+from actorflow.wasm.hosting import NOBODY, Work, forget, know
+
+if TYPE_CHECKING:
+    from actorflow.wasm.program import Program, Sandbox
+
+VALUES_MAX = 64
+"""Parameters of one function at the most."""
+PAGE = 65_536
+
+_numbers = itertools.count(1)
+_guests: weakref.WeakValueDictionary[int, Guest] = weakref.WeakValueDictionary()
+
+
+@ctypes.CFUNCTYPE(
+    ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_uint64), ctypes.POINTER(ctypes.c_uint8)
+)
+def _at_tick(context: int, number: int, ahead: Any, kind: Any) -> int:
+    """Let a guest go on until the next tick, or end it. Called in the middle of WASM: it must not raise."""
+    guest = _guests.get(number)
+    if guest is not None and guest.ticks > 0 and not guest.stopped:
+        guest.ticks -= 1
+        ahead[0] = 1
+        kind[0] = 0
+        return 0
+    if guest is not None:
+        guest.timed_out = True
+    return new_error(b"ended by its host")
+
+
+class Guest:
+    """An instance of a program.
+
+    values: arguments of a call, then its results, as raw 16-byte slots (`integers` and `floats` look at the same).
+    work: what it works for, which host functions ask.   ticks: how many it may still run.   stopped: by whoever waited
+    for it.   error: what a host function raised, which ended it.   spent: it must not be called again.
+    """
+
+    def __init__(self, program: Program, sandbox: Sandbox) -> None:
+        self.program = program
+        self.sandbox = sandbox
+        self.work: Work = NOBODY
+        self.ticks = 1 << 30
+        self.stopped = self.timed_out = self.spent = False
+        self.error: BaseException | None = None
+        self.number = next(_numbers)
+        self._engine = engine()
+        self._store = store = wasmtime.Store(self._engine.wasmtime)
+        store.set_limits(sandbox.memory_bytes, sandbox.table_elements, 8, 8, 2)
+        store.set_epoch_deadline(1)
+        at_each_tick(store.ptr(), _at_tick, self.number, None)
+        context = ctypes.cast(store._context(), ctypes.c_void_p).value
+        assert context is not None
+        self.context: int = context
+        self._raw = (ctypes.c_uint8 * (VALUE_BYTES * VALUES_MAX))()
+        self._values = ctypes.addressof(self._raw)
+        self.integers = memoryview(self._raw).cast("B").cast("q")
+        self.floats = memoryview(self._raw).cast("B").cast("d")
+        self._trap = ctypes.c_void_p()
+        self._trap_at = ctypes.addressof(self._trap)
+        self._functions: dict[str, Any] = {}
+        self._memory: Any = None
+        self.heap: int | None = None  # from where on nobody uses its memory
+        self.drivers: dict[str, Any] = {}
+        _guests[self.number] = self
+        know(context, self)
+        self._finalizer = weakref.finalize(self, forget, context)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Instantiate; the module's own start function, if it has one, has as long as a batch."""
+        self.ticks = int(self.sandbox.batch_s / TICK_S) + 1
+        self._engine.active = True
+        if self._engine.asleep:
+            self._engine.wake()
+        try:
+            self._instance = self.program.linked(self.sandbox).instantiate(self._store)
+        except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
+            where = self.program.where
+            if self.error is not None:
+                raise self.error from None
+            raise ModuleError(f"{where} cannot begin: {one_line(error)}", module=where) from None
+        if (memory := self._export("memory")) is not None and memory.kind == ffi.WASMTIME_EXTERN_MEMORY.value:
+            self._memory = memory.of.memory
+            self._memory_at = ctypes.addressof(self._memory)
+        for name in ("_initialize", "__wasm_call_ctors"):  # of WASI's libraries: to be called once, before all else
+            if name in self.program.exports:
+                self.call(self.function(name), 0)
+                break
+
+    def _export(self, name: str) -> Any:
+        found = ffi.wasmtime_extern_t()
+        data = name.encode()
+        there = ffi.wasmtime_instance_export_get(
+            self._store._context(), ctypes.byref(self._instance._instance), data, len(data), ctypes.byref(found)
+        )
+        return found if there else None
+
+    def function(self, name: str) -> int:
+        """Return where a function is; the program has been asked for its signature before."""
+        found = self._functions.get(name)
+        if found is None:
+            export = self._export(name)
+            assert export is not None
+            found = self._functions[name] = export.of.func
+        return ctypes.addressof(found)
+
+    def global_value(self, name: str) -> int | None:
+        """Return the value of an exported global; None where there is none."""
+        if not isinstance(self.program.exports.get(name), wasmtime.GlobalType):
+            return None
+        value = self._instance.exports(self._store)[name].value(self._store)  # type: ignore[union-attr]
+        return value if isinstance(value, int) else None
+
+    def export_of(self, name: str) -> Any:
+        """Return an export as the engine's own, to be given to another instance of the same store."""
+        return self._instance.exports(self._store)[name]
+
+    @property
+    def store(self) -> wasmtime.Store:
+        """Return the store that everything of this guest lives in."""
+        return self._store
+
+    # -- calls
+
+    def call(self, function: int, count: int) -> None:
+        """Call a function with `count` slots of `values`.
+
+        Raises: TrapError; WasmTimeoutError; what a host function raised.
+        """
+        running = self._engine
+        running.active = True
+        if running.asleep:
+            running.wake()
+        error = call_function(self.context, function, self._values, count, self._trap_at)
+        if error or self._trap.value:
+            self._failed(error)
+
+    def _failed(self, error: int) -> NoReturn:
+        self.spent = True
+        said = _words_of(error, self._trap.value)
+        self._trap.value = None
+        where = self.program.where
+        if self.error is not None:
+            raised, self.error = self.error, None
+            raise raised
+        if self.timed_out:
+            raise WasmTimeoutError(f"{where} was ended: it ran longer than it may", module=where)
+        trap = _short(said)
+        hint = ""
+        if self._memory is not None and self.memory_bytes() > self.sandbox.memory_bytes - 4 * PAGE:
+            hint = f"; its memory is at its limit, memory_bytes={self.sandbox.memory_bytes:,}"
+        raise TrapError(f"{where} came to a trap: {trap}{hint}", module=where, trap=trap)
+
+    # -- memory
+
+    def memory_bytes(self) -> int:
+        """Return how large its memory is now."""
+        return memory_size(self.context, self._memory_at)
+
+    def read(self, pointer: int, length: int) -> bytes:
+        """Return bytes of its memory. Raises: ContractError for those that it does not have."""
+        pointer &= 0xFFFFFFFF
+        if not 0 <= length <= self.memory_bytes() - pointer:
+            raise self.out_of_memory(pointer, length)
+        return ctypes.string_at(memory_data(self.context, self._memory_at) + pointer, length)
+
+    def write(self, pointer: int, data: bytes) -> None:
+        """Put bytes into its memory. Raises: ContractError where there is no room."""
+        pointer &= 0xFFFFFFFF
+        if len(data) > self.memory_bytes() - pointer:
+            raise self.out_of_memory(pointer, len(data))
+        ctypes.memmove(memory_data(self.context, self._memory_at) + pointer, data, len(data))
+
+    def grow_to(self, size: int) -> None:
+        """Make its memory at least so large. Raises: ContractError at its limit."""
+        if (short := size - self.memory_bytes()) > 0:
+            before = ctypes.c_uint64()
+            pages = -(-short // PAGE)
+            memory = ctypes.byref(self._memory)
+            error = ffi.wasmtime_memory_grow(self._store._context(), memory, pages, ctypes.byref(before))
+            if error:
+                wasmtime.WasmtimeError._from_ptr(error)
+                where = self.program.where
+                raise ContractError(
+                    f"{where}: {size:,} bytes do not fit into its memory (memory_bytes={self.sandbox.memory_bytes:,})",
+                    module=where,
+                )
+
+    def out_of_memory(self, pointer: int, length: int) -> WasmError:
+        """Return the error of bytes that are not in its memory."""
+        self.spent = True
+        where = self.program.where
+        return ContractError(
+            f"{where} speaks of {length:,} bytes at {pointer:,}, and its memory has {self.memory_bytes():,}",
+            module=where,
+        )
+
+
+def _words_of(error: int, trap: int | None) -> str:
+    """Return what an error, or a trap, of the engine says, and free it."""
+    if error:
+        return str(wasmtime.WasmtimeError._from_ptr(ctypes.cast(error, ctypes.POINTER(ffi.wasmtime_error_t))))
+    return wasmtime.Trap._from_ptr(ctypes.cast(trap, ctypes.POINTER(ffi.wasm_trap_t))).message
+
+
+def _short(said: str) -> str:
+    """Return the last sentence of what the engine says: what the trap was, below its trace."""
+    said = said.strip().rpartition("Caused by:")[2]
+    words = " ".join(said.split()).removeprefix("0: ").removeprefix("wasm trap: ")
+    return words if len(words) <= 200 else words[:199] + "…"
