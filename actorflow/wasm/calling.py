@@ -193,7 +193,7 @@ def _struct(form: str, count: int) -> struct.Struct:
 
 
 class Bytes(Caller):
-    """A function of bytes: they are put behind all that the module itself uses. Text goes as UTF-8, and comes as text."""
+    """A function of bytes: put behind all that the module itself uses. Text goes as UTF-8, and comes as text."""
 
     def one(self, guest: Guest, values: Sequence[Any]) -> Any:
         if len(values) != 1 or not isinstance(values[0], (bytes, bytearray, str)):
@@ -252,10 +252,8 @@ class Contract(Caller):
         if type(outcomes) is not list or len(outcomes) != len(items):
             seen = f"{len(outcomes)} outcomes" if type(outcomes) is list else summary(outcomes)
             guest.spent = True
-            raise ContractError(
-                f"{self.program.where}#{self.export} gave {seen} for {len(items)} items: an array, one for each, was due",
-                module=self.program.where,
-            )
+            said = f"{self.program.where}#{self.export} gave {seen} for {len(items)} items: an array of as many was due"
+            raise ContractError(said, module=self.program.where)
         return outcomes
 
 

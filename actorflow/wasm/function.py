@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 import weakref
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from actorflow.errors import ContractError, ModuleError, WasmError, summary
+from actorflow.errors import ModuleError, summary
 from actorflow.plan.cells import Access
 from actorflow.plan.foreign import Foreign, ForeignOperator, Shape
-from actorflow.wasm.calling import Caller, Contract, Failed, caller_of
+from actorflow.wasm.calling import Caller, Contract, caller_of
 from actorflow.wasm.engine import TICK_S
 from actorflow.wasm.guest import Guest
-from actorflow.wasm.hosting import NOBODY, Work, log
+from actorflow.wasm.hosting import NOBODY, Work
+from actorflow.wasm.outcomes import value_of
 from actorflow.wasm.program import Program, Sandbox
 
 _programs: weakref.WeakValueDictionary[str, Program] = weakref.WeakValueDictionary()
@@ -25,8 +26,6 @@ ACCESSES = frozenset({"owned", "merged", "snapshot"})
 
 def program_of(code: bytes, *, where: str) -> Program:
     """Return a compiled module; the same one for the same bytes. Raises: ModuleError."""
-    import hashlib
-
     digest = hashlib.sha256(code).hexdigest()
     program = _programs.get(digest)
     if program is None or program.where != where:
@@ -218,58 +217,3 @@ class Lease:
     def end(self) -> None:
         """Give the guest back."""
         self._guests.give_back(self._guest)
-
-
-def value_of(outcome: Any, where: str) -> Any:
-    """Return the one value that an outcome stands for; None where it has none.
-
-    Raises: WasmError that the function gave; ContractError where there is more than a value in it.
-    """
-    if isinstance(outcome, Failed):
-        raise outcome.error
-    if type(outcome) is not list:
-        return outcome
-    values: list[Any] = []
-    for verb, argument in pairs_of(outcome, where):
-        if verb == ITEMS and type(argument) is list:
-            values += argument
-        elif verb == ERROR:
-            raise error_of(argument, where)
-        elif verb == LOG:
-            log.info("%s", argument)
-        else:
-            raise ContractError(f"{where} gave more than a value, where it is called for its value", module=where)
-    if len(values) > 1:
-        raise ContractError(f"{where} gave {len(values)} values where one is due", module=where)
-    return values[0] if values else None
-
-
-ITEMS, REPLY, FEEDBACK, ERROR, LOG, PUT, DELETE, ADD, REMOVE = range(9)
-"""What comes of an item, in an outcome that is an array: each followed by its argument."""
-
-
-def pairs_of(outcome: list[Any], where: str) -> list[tuple[int, Any]]:
-    """Return what an outcome says to do, in order. Raises: ContractError."""
-    if len(outcome) % 2:
-        raise ContractError(
-            f"{where} gave {summary(outcome)}: an outcome is pairs of a verb and its argument", module=where
-        )
-    pairs = list(zip(outcome[::2], outcome[1::2], strict=True))
-    for verb, _ in pairs:
-        if type(verb) is not int or not 0 <= verb <= REMOVE:
-            raise ContractError(f"{where} gave the verb {summary(verb)}: verbs are 0 to {REMOVE}", module=where)
-    return pairs
-
-
-def error_of(argument: Any, where: str) -> WasmError:
-    """Return the error that a function gives for an item: a message, or its type and a message."""
-    if type(argument) is list and len(argument) == 2 and all(type(each) is str for each in argument):
-        return WasmError(argument[1], module=where, cause_type=argument[0][:200])
-    if type(argument) is str:
-        return WasmError(argument, module=where)
-    raise ContractError(f"{where} gave {summary(argument)} as an error: text is due, or a type and text", module=where)
-
-
-def pool_of(name: str, threads: int) -> ThreadPoolExecutor:
-    """Return the threads of a function."""
-    return ThreadPoolExecutor(max(threads, 1), thread_name_prefix=f"actorflow-wasm-{name}")

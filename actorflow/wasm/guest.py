@@ -39,9 +39,6 @@ _numbers = itertools.count(1)
 _guests: weakref.WeakValueDictionary[int, Guest] = weakref.WeakValueDictionary()
 
 
-@ctypes.CFUNCTYPE(
-    ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_uint64), ctypes.POINTER(ctypes.c_uint8)
-)
 def _at_tick(context: int, number: int, ahead: Any, kind: Any) -> int:
     """Let a guest go on until the next tick, or end it. Called in the middle of WASM: it must not raise."""
     guest = _guests.get(number)
@@ -53,6 +50,11 @@ def _at_tick(context: int, number: int, ahead: Any, kind: Any) -> int:
     if guest is not None:
         guest.timed_out = True
     return new_error(b"ended by its host")
+
+
+_tick = ctypes.CFUNCTYPE(
+    ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_uint64), ctypes.POINTER(ctypes.c_uint8)
+)(_at_tick)
 
 
 class Guest:
@@ -75,7 +77,7 @@ class Guest:
         self._store = store = wasmtime.Store(self._engine.wasmtime)
         store.set_limits(sandbox.memory_bytes, sandbox.table_elements, 8, 8, 2)
         store.set_epoch_deadline(1)
-        at_each_tick(store.ptr(), _at_tick, self.number, None)
+        at_each_tick(store.ptr(), _tick, self.number, None)
         context = ctypes.cast(store._context(), ctypes.c_void_p).value
         assert context is not None
         self.context: int = context
@@ -205,7 +207,7 @@ class Guest:
             before = ctypes.c_uint64()
             pages = -(-short // PAGE)
             memory = ctypes.byref(self._memory)
-            error = ffi.wasmtime_memory_grow(self._store._context(), memory, pages, ctypes.byref(before))
+            error: Any = ffi.wasmtime_memory_grow(self._store._context(), memory, pages, ctypes.byref(before))
             if error:
                 wasmtime.WasmtimeError._from_ptr(error)
                 where = self.program.where
@@ -228,7 +230,7 @@ def _words_of(error: int, trap: int | None) -> str:
     """Return what an error, or a trap, of the engine says, and free it."""
     if error:
         return str(wasmtime.WasmtimeError._from_ptr(ctypes.cast(error, ctypes.POINTER(ffi.wasmtime_error_t))))
-    return wasmtime.Trap._from_ptr(ctypes.cast(trap, ctypes.POINTER(ffi.wasm_trap_t))).message
+    return wasmtime.Trap._from_ptr(ctypes.cast(trap or 0, ctypes.POINTER(ffi.wasm_trap_t))).message
 
 
 def _short(said: str) -> str:

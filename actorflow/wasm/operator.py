@@ -13,24 +13,23 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import compress
 from typing import Any, ClassVar
 
-import msgspec
-
-from actorflow.errors import AccessError, CellTypeError, ContractError, WasmTimeoutError, summary
+from actorflow.errors import ContractError, WasmTimeoutError, summary
 from actorflow.plan.foreign import ForeignOperator, Shape
 from actorflow.plan.operator import ItemError
-from actorflow.wasm import function as functions
+from actorflow.wasm import outcomes as verbs
+from actorflow.wasm.activated import Activated
 from actorflow.wasm.calling import Contract, Failed
 from actorflow.wasm.engine import Running
-from actorflow.wasm.function import Guests, Lease, WasmFunction, error_of, pairs_of, value_of
-from actorflow.wasm.hosting import OURS, log
-
-ABSENT: Any = object()
+from actorflow.wasm.function import Guests, Lease, WasmFunction
+from actorflow.wasm.hosting import NOBODY, OURS
+from actorflow.wasm.outcomes import error_of, pairs_of, value_of
+from actorflow.wasm.values import hashable
 
 
 class Foreigner(ForeignOperator):
     """What all operators in WASM share: guests, threads, and the choice between loop and thread."""
 
-    foreign: ClassVar[WasmFunction]  # type: ignore[misc] # that of this room
+    foreign: ClassVar[WasmFunction]
 
     def __init__(self) -> None:
         self._guests = Guests(self.foreign)
@@ -38,7 +37,7 @@ class Foreigner(ForeignOperator):
 
     def start(self) -> None:
         """Refuse what cannot run before any request comes."""
-        self._guests.give_back(self._guests.lend(functions.NOBODY, self.foreign.sandbox.batch_s))
+        self._guests.give_back(self._guests.lend(NOBODY, self.foreign.sandbox.batch_s))
 
     def stop(self) -> None:
         self._guests.clear()
@@ -51,7 +50,7 @@ class Foreigner(ForeignOperator):
         sandbox, pace = function.sandbox, function.pace
         if pace.item_s * len(items) <= sandbox.slice_s:
             began = time.perf_counter()
-            lease = Lease(self._guests, Activated(self), min(sandbox.slice_s, sandbox.batch_s))
+            lease = Lease(self._guests, Activated(self, self.foreign), min(sandbox.slice_s, sandbox.batch_s))
             try:
                 outcomes = function.caller.many(lease, items)
             except WasmTimeoutError:
@@ -74,10 +73,10 @@ class Foreigner(ForeignOperator):
     async def _in_thread(self, items: list[Any]) -> list[Any]:
         """Return the outcome of each item, computed beside the event loop; who gives up waiting ends it."""
         function = self.foreign
-        work = Activated(self)
+        work = Activated(self, self.foreign)
         seconds = min(function.sandbox.batch_s, max(work.deadline_s(), 0.0))
         if not self._threads:
-            self._threads.append(functions.pool_of(function.export, function.threads))
+            self._threads.append(_pool(function))
         lease = Lease(self._guests, work, seconds)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads[0], _run, function, lease, items)
@@ -97,32 +96,37 @@ class Foreigner(ForeignOperator):
         where = self.foreign.reference
         pairs = pairs_of(outcome, where)
         for verb, argument in pairs:
-            if verb == functions.ERROR:
+            if verb == verbs.ERROR:
                 raise error_of(argument, where)
         for verb, argument in pairs:
-            if verb == functions.ITEMS:
+            if verb == verbs.ITEMS:
                 if type(argument) is not list:
                     raise ContractError(f"{where} gave {summary(argument)} as items: an array is due", module=where)
                 activation.out.extend(argument)
-            elif verb == functions.REPLY:
+            elif verb == verbs.REPLY:
                 activation.reply(argument)
-            elif verb == functions.FEEDBACK:
+            elif verb == verbs.FEEDBACK:
                 activation.feedback(argument)
-            elif verb == functions.LOG:
-                Activated(self).log(str(argument))
+            elif verb == verbs.LOG:
+                Activated(self, self.foreign).log(str(argument))
             else:
                 self._change(verb, argument, where)
 
     def _change(self, verb: int, argument: Any, where: str) -> None:
-        name = ("put", "delete", "add", "remove")[verb - functions.PUT]
-        parts = 2 if verb == functions.DELETE else 3
+        name = ("put", "delete", "add", "remove")[verb - verbs.PUT]
+        parts = 2 if verb == verbs.DELETE else 3
         if type(argument) is not list or len(argument) != parts or type(argument[0]) is not str:
             raise ContractError(
                 f"{where} gave {summary(argument)} for {name}: an array of cell, key{', value' * (parts > 2)} is due",
                 module=where,
             )
-        key = functions.hashable(argument[1])
-        Activated(self).change(name, argument[0], key, argument[2] if parts > 2 else None)
+        key = hashable(argument[1])
+        Activated(self, self.foreign).change(name, argument[0], key, argument[2] if parts > 2 else None)
+
+
+def _pool(function: WasmFunction) -> ThreadPoolExecutor:
+    """Return threads for a function."""
+    return ThreadPoolExecutor(max(function.threads, 1), thread_name_prefix=f"actorflow-wasm-{function.export}")
 
 
 def _run(function: WasmFunction, lease: Lease, items: list[Any]) -> list[Any]:
@@ -209,7 +213,7 @@ class Shaped(Foreigner):
             return value if self.shape != "flat_map" else [] if value is None else [value]
         made: list[Any] = []
         for verb, argument in pairs_of(outcome, where):
-            if verb == functions.ITEMS and type(argument) is list:
+            if verb == verbs.ITEMS and type(argument) is list:
                 made += argument
             else:
                 value_of([verb, argument], where)
@@ -218,116 +222,6 @@ class Shaped(Foreigner):
 
 _VALUES = frozenset({int, float, bool, str, bytes, dict})
 """Of outcomes that are what they are worth, in `map` and `filter`; `flat_map` looks at each."""
-
-
-class Activated:
-    """What a guest works for: the activation of an operator, with the cells that it declares."""
-
-    __slots__ = ("_operator",)
-
-    def __init__(self, operator: Foreigner) -> None:
-        self._operator = operator
-
-    def get(self, cell: str, key: Any) -> tuple[Any, ...]:
-        access, handle = self._handle(cell, key)
-        found = _READ[access.cell.kind](handle, _typed(key, access.cell.key_type, cell))
-        return () if found is ABSENT else (found,)
-
-    def change(self, verb: str, cell: str, key: Any, value: Any) -> None:
-        access, handle = self._handle(cell, key)
-        kind = access.cell.kind
-        do = _CHANGE.get((kind, verb))
-        if do is None:
-            known = ", ".join(each for of, each in _CHANGE if of == kind)
-            raise AccessError(
-                f"{self._operator.foreign.reference}: a {kind} such as {cell!r} has {known}, no {verb}", cell=cell
-            )
-        do(handle, _typed(key, access.cell.key_type, cell), _typed(value, access.cell.value_type, cell, verb))
-
-    def _handle(self, cell: str, key: Any) -> tuple[Any, Any]:
-        function = self._operator.foreign
-        access = function.cells.get(cell)
-        if access is None:
-            known = ", ".join(function.cells) or "none"
-            raise AccessError(
-                f"{function.reference} touches cell {cell!r}, which it does not declare ({known})", cell=cell
-            )
-        handle = getattr(self._operator, cell)
-        keyed = access.cell.kind != "table" and access.cell.space is not None and access.cell.kind != "value"
-        return access, handle[key] if keyed else handle
-
-    def clock_s(self) -> float:
-        return self._operator.now_s
-
-    def deadline_s(self) -> float:
-        request = self._operator._activation.request
-        return float(request.deadline_s - request.host.now_s())
-
-    def request_id(self) -> str:
-        return self._operator.request.id
-
-    def round(self) -> int:
-        return self._operator.round
-
-    def log(self, line: str) -> None:
-        operator = self._operator
-        request = operator._activation.request
-        log.info(
-            "%s",
-            line,
-            extra={"request_id": request.id, "stream": request.stream.name, "operator": operator.foreign.export},
-        )
-
-
-def _typed(value: Any, kind: Any, cell: str, verb: str = "") -> Any:
-    """Return a plain value as what a cell declares. Raises: CellTypeError."""
-    if kind is Any or verb in {"delete", "remove"} or isinstance(value, kind if isinstance(kind, type) else ()):
-        return value
-    try:
-        return msgspec.convert(value, kind)
-    except (msgspec.ValidationError, TypeError) as error:
-        raise CellTypeError(f"{summary(value)} is nothing for cell {cell!r}: {error}", cell=cell) from None
-
-
-_READ: dict[str, Any] = {
-    "table": lambda rows, key: rows.get(key, ABSENT),
-    "value": lambda value, key: value.get(ABSENT),
-    "counter": lambda counter, key: counter.value(),
-    "max": lambda extreme, key: extreme.value(ABSENT),
-    "min": lambda extreme, key: extreme.value(ABSENT),
-    "register": lambda register, key: register.value(ABSENT),
-    "set": lambda members, key: list(members),
-    "grow_set": lambda members, key: list(members),
-    "map": lambda fields, key: dict(fields.items()),
-    "log": lambda entries, key: list(entries),
-}
-
-
-def _put_row(rows: Any, key: Any, value: Any) -> None:
-    rows[key] = value
-
-
-def _put_field(fields: Any, key: Any, value: Any) -> None:
-    if type(value) is not list or len(value) != 2:
-        raise ContractError(f"add to a map is given a field and a value in an array, not {summary(value)}")
-    fields.put(functions.hashable(value[0]), value[1])
-
-
-_CHANGE: dict[tuple[str, str], Any] = {
-    ("table", "put"): _put_row,
-    ("table", "delete"): lambda rows, key, value: rows.pop(key, None),
-    ("counter", "add"): lambda counter, key, value: counter.add(value),
-    ("max", "add"): lambda extreme, key, value: extreme.put(value),
-    ("min", "add"): lambda extreme, key, value: extreme.put(value),
-    ("register", "add"): lambda register, key, value: register.put(value),
-    ("set", "add"): lambda members, key, value: members.add(functions.hashable(value)),
-    ("set", "remove"): lambda members, key, value: members.discard(functions.hashable(value)),
-    ("grow_set", "add"): lambda members, key, value: members.add(functions.hashable(value)),
-    ("map", "add"): _put_field,
-    ("map", "remove"): lambda fields, key, value: fields.discard(functions.hashable(value)),
-    ("log", "add"): lambda entries, key, value: entries.append(value),
-}
-"""By kind of cell and verb; which access allows it the handle knows."""
 
 
 def operator_of(function: WasmFunction, shape: Shape) -> type[ForeignOperator]:

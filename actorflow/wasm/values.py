@@ -31,9 +31,7 @@ def from_guest(data: bytes) -> Any:
     try:
         return codec.decode_untrusted(data, nesting_depth=NESTING_MAX, ext=False)
     except CodecError as error:
-        raise ContractError(
-            f"{len(data):,} bytes that a WASM function gave are no plain MessagePack: {error}"
-        ) from None
+        raise ContractError(f"{len(data):,} bytes of a WASM function are no plain MessagePack: {error}") from None
 
 
 def key_from_guest(data: bytes) -> Any:
