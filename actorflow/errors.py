@@ -18,6 +18,7 @@
     │   ├── StoreDamagedError       it does not hold what was written
     │   ├── StoreVersionError       other software, another app or an older schema wrote it
     │   └── StoreFullError          no room: nothing is acknowledged until there is   (overloaded)
+    ├── DeployError                 an app cannot be deployed, or taken away; nothing has changed
     ├── WasmError                   a function in WASM
     │   ├── ModuleError             the module, or the export of it, cannot be used
     │   ├── TrapError               it came to a trap: its own fault, or a limit of its sandbox
@@ -204,6 +205,10 @@ class StoreFullError(StoreError):
     """There is no room in the store: nothing more is acknowledged until there is."""
 
     overloaded = True
+
+
+class DeployError(ActorflowError):
+    """An app cannot be deployed to this host, or taken away from it; nothing has changed."""
 
 
 class WasmError(ActorflowError):

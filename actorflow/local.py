@@ -28,6 +28,11 @@ class LocalConnection:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._wirings: dict[Named, Wiring] = {}
+        host.changes.listeners.add(self)
+
+    def streams_changed(self) -> None:
+        """Look streams up anew."""
+        self._wirings.clear()
 
     def _wiring(self, stream: Named) -> Wiring:
         """Return a stream by any of its points or its name. Raises: UnknownStreamError."""

@@ -339,6 +339,27 @@ class AppPlan:
         return f"<app {self.name!r} with streams {', '.join(self._streams) or '(none)'}>"
 
 
+class OpenPlan(AppPlan):
+    """What a host runs that is given its apps one by one, while it runs: empty at first."""
+
+    def take_in(self, app: AppPlan, *, instead_of: AppPlan | None = None) -> None:
+        """Have all that another app has; of an earlier version of it what is not there any more goes, but its cells."""
+        if instead_of is not None:
+            self.leave_out(instead_of, cells=False)
+        self._streams.update(app._streams)
+        self._cells.update(app._cells)
+        self._schedules.update(app._schedules)
+
+    def leave_out(self, app: AppPlan, *, cells: bool) -> None:
+        """Have no more what another app has."""
+        for name in app._streams:
+            self._streams.pop(name, None)
+        for name in app._schedules:
+            self._schedules.pop(name, None)
+        for name in app._cells if cells else ():
+            self._cells.pop(name, None)
+
+
 def unknown_stream(name: str, known: Mapping[str, Any]) -> str:
     """Return the sentence that says which streams there are, and which was probably meant."""
     near = difflib.get_close_matches(name, known, 1)

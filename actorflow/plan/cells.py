@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, Protocol, TypeAlias, TypeVar, cast, overload
 
 from actorflow.errors import AccessError
@@ -294,6 +294,10 @@ class Cell:
         if not is_count(self.entries_max) or not is_count(self.version):
             raise ValueError(f"{self.kind} {self.name!r}: entries_max and version are whole numbers, at least 1")
 
+    def same_as(self, other: Cell) -> bool:
+        """Return whether two declarations say the same, so that the state of one is that of the other."""
+        return all(getattr(self, each.name) == getattr(other, each.name) for each in fields(self))
+
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name!r}>"
 
@@ -415,3 +419,8 @@ def accesses_of(operator: Any) -> dict[str, Access]:
             else:
                 found.pop(name, None)
     return found
+
+
+def same_declaration(one: Cell, other: Cell) -> bool:
+    """Return whether two declarations mean one cell: a later version of an app declares its cells anew."""
+    return one is other or one.same_as(other)

@@ -13,7 +13,7 @@ import msgspec
 
 from actorflow.errors import TopologyError
 from actorflow.limits import is_count
-from actorflow.plan.app import AppPlan, unknown_stream
+from actorflow.plan.app import AppPlan, OpenPlan, unknown_stream
 from actorflow.plan.check_cells import cell_faults, spaces_of_cells
 from actorflow.plan.check_loops import loop_faults
 from actorflow.plan.folds import Batch, Fold, Top
@@ -60,7 +60,7 @@ def check(app: AppPlan) -> None:
 def faults_of(app: AppPlan) -> Iterator[str]:
     """Yield every fault of an app as a sentence that begins with its place."""
     streams = app.streams
-    if not streams:
+    if not streams and not isinstance(app, OpenPlan):
         yield f"app {app.name!r} has no stream: declare one with app.stream(name, …)"
     for topology in streams.values():
         yield from _shape(topology)

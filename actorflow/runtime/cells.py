@@ -283,11 +283,12 @@ def undo_in_place(activation: Activation) -> None:
 def cells_of(host: Host) -> tuple[dict[str, Entries], dict[str, Locks[Owner]]]:
     """Return the cells of a host's app by name, and the locks of its key spaces."""
     spaces: dict[str, Locks[Owner]] = {}
-    cells: dict[str, Entries] = {}
-    for cell in host.app.cells.values():
-        space = cell.space.name if cell.space is not None else ""
-        cells[cell.name] = Entries(host, cell, spaces.setdefault(space, Locks()))
-    return cells, spaces
+    return {cell.name: entries_of(host, cell, spaces) for cell in host.app.cells.values()}, spaces
+
+
+def entries_of(host: Host, cell: Cell, spaces: dict[str, Locks[Owner]]) -> Entries:
+    """Return what holds a new cell, with the locks of its key space."""
+    return Entries(host, cell, spaces.setdefault(cell.space.name if cell.space is not None else "", Locks()))
 
 
 def ordered(keys: Any) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -92,12 +93,28 @@ class Delays:
     def start(self, kept: dict[str, float]) -> None:
         """Begin the schedules of the app; `kept` says when each was to be due next, before a restart."""
         for name, schedule in self._host.app.schedules.items():
-            due_s = kept.get(name)
-            if due_s is None:
-                due_s = self._next(schedule, self._host.wall_s())
-            self._schedules[name] = running = _Delayed(schedule.stream, schedule.item, due_s)
-            self._arm_schedule(name, running)
-            self._keep_schedule(name, due_s)
+            self.begin_schedule(name, schedule, kept.get(name))
+
+    def begin_schedule(self, name: str, schedule: Schedule, due_s: float | None = None) -> None:
+        """Begin one schedule; `due_s` is when it is due next, where that is known."""
+        if due_s is None:
+            due_s = self._next(schedule, self._host.wall_s())
+        self._schedules[name] = running = _Delayed(schedule.stream, schedule.item, due_s)
+        self._arm_schedule(name, running)
+        self._keep_schedule(name, due_s)
+
+    def end_schedule(self, name: str) -> None:
+        """End one schedule."""
+        running = self._schedules.pop(name, None)
+        if running is not None:
+            if running.timer is not None:
+                running.timer.cancel()
+            if self._host.journal is not None:
+                self._host.journal.put(SCHEDULES, name, ABSENT)
+
+    def waiting_for(self, streams: Container[str]) -> int:
+        """Return how many sends to some streams wait for their time."""
+        return sum(delayed.stream in streams for delayed in self._delayed.values())
 
     def _next(self, schedule: Schedule, now_s: float) -> float:
         if schedule.every_s is not None:

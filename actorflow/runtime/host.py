@@ -44,6 +44,7 @@ from actorflow.runtime.activation import Activation, tell_into
 from actorflow.runtime.answers import Answer, Answers
 from actorflow.runtime.asynchronous import AsyncReplica
 from actorflow.runtime.cells import cells_of
+from actorflow.runtime.changing import Changes
 from actorflow.runtime.dead_letters import DeadLetters
 from actorflow.runtime.delayed import Delays
 from actorflow.runtime.journal import Journal
@@ -81,7 +82,8 @@ class Host:
     """One host of an app, on the running event loop.
 
     strict: every item goes through the codec between operators, as between hosts.   store: where what it does is kept
-    (None: nowhere, a restart forgets).
+    (None: nowhere, a restart forgets).   idle_s: streams that are unused for so long give up their replicas, and have
+    new ones when a request comes (None: never).
     inline: a request may be processed on its caller's stack when the host is idle (off in the simulation, where the
     order of turns is to be chosen by the seed). `chance` is the one source of randomness.
     """
@@ -97,6 +99,7 @@ class Host:
         watch: bool = True,
         chance: random.Random | None = None,
         store: Store | None = None,
+        idle_s: float | None = None,
     ) -> None:
         check(app)
         self.app = app
@@ -158,15 +161,9 @@ class Host:
         self.began_s = self.now_s()
         self.pulses = Pulses(self)
         self.wirings = {stream: Wiring(self, topology) for stream, topology in app.streams.items()}
-        self._supervisors = [
-            Supervisor(
-                self,
-                [replica for node in wiring.operators() for replica in node.replicas],
-                wiring.topology.restart,
-                wiring,
-            )
-            for wiring in self.wirings.values()
-        ]
+        self.changes = Changes(self, idle_s=idle_s)
+        for wiring in self.wirings.values():
+            self.changes.supervise(wiring)
 
     # -- its own life
 
@@ -180,12 +177,13 @@ class Host:
         try:
             if self.journal is not None:
                 await self.journal.open()
-            for supervisor in self._supervisors:
+            for supervisor in self.changes.supervisors():
                 await supervisor.start()
             if self.journal is not None:
                 await recover(self, self.journal)
             else:
                 self.delays.start({})
+            self.changes.start()
         except BaseException:
             if self.journal is not None:
                 self.journal.abandon()  # what was begun to be loaded, or migrated, changes nothing
@@ -210,6 +208,7 @@ class Host:
         """End at once: what is in flight is failed, every task is awaited, stop hooks run."""
         self.draining = True
         self.delays.stop()
+        self.changes.stop()
         if self.journal is not None:
             await self.journal.freeze()
             self.frozen = True  # what is not finished goes on at the next start
@@ -233,7 +232,7 @@ class Host:
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
         self.workers.clear()
-        for supervisor in reversed(self._supervisors):
+        for supervisor in reversed(self.changes.supervisors()):
             await supervisor.stop()
         if self._watchdog is not None:
             self._watchdog.stop()
@@ -248,6 +247,7 @@ class Host:
         """End as if the process had been killed: nothing that is not durable was ever done. For tests of recovery."""
         self.frozen = self.crashed = self.draining = self.stopping = True
         self.delays.stop()
+        self.changes.stop()
         self.ready.clear()
         self.ready_bulk.clear()
         for timer in (self._sweeper, self._cell_sweeper):
@@ -504,6 +504,8 @@ class Host:
         try:
             return self.wirings[name]
         except KeyError:
+            if (woken := self.changes.wake(name)) is not None:
+                return woken
             raise UnknownStreamError(unknown_stream(name, self.wirings), stream=name) from None
 
     def begin(

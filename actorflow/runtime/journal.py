@@ -28,6 +28,7 @@ from actorflow.runtime.store_thread import StoreThread
 from actorflow.stores.store import Opened, Row, Store
 
 if TYPE_CHECKING:
+    from actorflow.plan.cells import Cell
     from actorflow.runtime.cells import Entries
     from actorflow.runtime.host import Host
     from actorflow.runtime.wiring import Wiring
@@ -36,6 +37,8 @@ log = logging.getLogger("actorflow.journal")
 
 CELL, REQUESTS, ANSWERS, DELAYED, SCHEDULES, META = "cell:", "requests", "answers", "delayed", "schedules", "meta"
 """Tables: one per cell, whose name follows CELL."""
+CELLS_KEY = "cells"
+"""In META: the cells, as they were declared."""
 
 FREEZE_TIMEOUT_S = 10.0
 
@@ -121,6 +124,17 @@ class Journal:
     def put(self, table: str, key: Any, value: Any) -> None:
         """Keep a row, or remove it (ABSENT)."""
         self._rows[table, codec.encode(key)] = None if value is ABSENT else codec.encode(value)
+        self.dirty()
+
+    def note_cells(self) -> None:
+        """Keep which cells there are, as they are declared now."""
+        self.put(META, CELLS_KEY, {cell.name: signature_of(cell) for cell in self._host.app.cells.values()})
+
+    def drop_cell(self, entries: Entries) -> None:
+        """Keep nothing of a cell any more."""
+        table = CELL + entries.name
+        keys = {**dict.fromkeys(entries.keys()), **(entries.changed or {})}  # those that were just removed, too
+        self._rows.update(((table, codec.encode_key(key)), None) for key in keys)
         self.dirty()
 
     def accept(self, request: Request, items: list[Any]) -> None:
@@ -470,6 +484,11 @@ def _key_of(row: tuple[tuple[str, bytes], bytes | None]) -> tuple[str, bytes]:
 
 def _some_rows(ahead: Iterator[tuple[tuple[str, bytes], bytes | None]]) -> Iterator[Row]:
     return ((table, key, value) for (table, key), value in islice(ahead, FOLD_ROWS_AT_ONCE))
+
+
+def signature_of(cell: Cell) -> list[Any]:
+    """Return what is kept of a cell's declaration."""
+    return [cell.kind, cell.version, cell.ttl_s is not None, cell.space.name if cell.space is not None else None]
 
 
 def pack_changed(entries: Entries, rows: Rows) -> None:

@@ -28,7 +28,18 @@ from actorflow.runtime.access import NO_KEY
 from actorflow.runtime.activation import Again, Answer
 from actorflow.runtime.asynchronous import AsyncReplica
 from actorflow.runtime.cells import Entries
-from actorflow.runtime.journal import ANSWERS, CELL, DELAYED, META, REQUESTS, SCHEDULES, Journal, unpacked_rows
+from actorflow.runtime.journal import (
+    ANSWERS,
+    CELL,
+    CELLS_KEY,
+    DELAYED,
+    META,
+    REQUESTS,
+    SCHEDULES,
+    Journal,
+    signature_of,
+    unpacked_rows,
+)
 from actorflow.runtime.records import VERSION, restored
 from actorflow.runtime.request import UNSET, Request
 from actorflow.runtime.return_path import ReturnStep
@@ -39,7 +50,6 @@ if TYPE_CHECKING:
     from actorflow.runtime.wiring import OperatorNode
     from actorflow.stores.store import Row, Store
 
-CELLS_KEY = "cells"
 ROWS_AT_ONCE = 4096
 _SPELLED = (bool, float, complex, decimal.Decimal, fractions.Fraction, enum.Enum)
 
@@ -66,7 +76,7 @@ async def recover(host: Host, journal: Journal) -> None:
         entries.track()
         if entries.name in outdated:
             _migrate(entries, outdated[entries.name])
-    journal.put(META, CELLS_KEY, {cell.name: _signature(cell) for cell in host.app.cells.values()})
+    journal.note_cells()
     for key, row in tables.pop(ANSWERS, {}).items():
         host.answers.restore(key, row)
     host.answers.restored()
@@ -147,10 +157,6 @@ def _decoded(rows: Iterable[tuple[bytes, bytes]]) -> dict[Any, Any]:
 # -- cells
 
 
-def _signature(cell: Cell) -> list[Any]:
-    return [cell.kind, cell.version, cell.ttl_s is not None, cell.space.name if cell.space is not None else None]
-
-
 def _check_cells(host: Host, known: dict[str, list[Any]] | None, tables: dict[str, Any]) -> dict[str, int]:
     """Return the cells whose values are of an older version. Raises: StoreVersionError when the app cannot read one."""
     outdated: dict[str, int] = {}
@@ -165,7 +171,7 @@ def _check_cells(host: Host, known: dict[str, list[Any]] | None, tables: dict[st
                     cell=name,
                 )
             continue
-        wanted = _signature(cell)
+        wanted = signature_of(cell)
         if (kind, timed) != (wanted[0], wanted[2]) and has_rows:
             old, new = (f"{each}{' with ttl_s' if has_ttl else ''}" for each, has_ttl in ((kind, timed), wanted[0:3:2]))
             raise StoreVersionError(

@@ -43,6 +43,7 @@ class Foreigner(ForeignOperator):
         self._guests.clear()
         for threads in self._threads:
             threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.clear()
 
     async def _outcomes(self, items: list[Any]) -> list[Any]:
         """Return the outcome of each item."""
