@@ -14,7 +14,7 @@ from actorflow.runtime.looking import (
     line_of,
     request_of,
     requests_of,
-    stream_of,
+    streams_of,
 )
 from actorflow.runtime.reading import LIMIT, hashable, list_cells, list_locks, parse_key, read_cell, read_range
 from actorflow.runtime.request import UNSET
@@ -100,7 +100,7 @@ VERBS: dict[str, tuple[Callable[[Any], bool], Callable[[Host, Any], Any]]] = {
     "dead_letters": (lambda _: True, lambda host, _: [letter.to_wire() for letter in host.dead_letters.list()]),
     "replay": (lambda argument: type(argument) is int, lambda host, number: host.dead_letters.replay(number)),
     "forget_dead_letter": (lambda argument: type(argument) is int, _forget),
-    "streams": (lambda _: True, lambda host, _: list(map(stream_of, host.wirings.values()))),
+    "streams": (lambda _: True, lambda host, _: streams_of(host)),
     "ps": (lambda _: True, lambda host, _: host_of(host)),
     "requests": (_is_choice, _requests),
     "request": (lambda argument: type(argument) is str, _request),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from actorflow.cli import asking, beginning, planning, serving, storing
+from actorflow.cli import asking, beginning, deploying, planning, serving, storing
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -24,6 +24,10 @@ def main() -> None:
 
 for command in (
     serving.run,
+    serving.host,
+    deploying.deploy,
+    deploying.undeploy,
+    deploying.apps,
     asking.call,
     asking.ps,
     asking.top,

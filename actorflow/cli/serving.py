@@ -1,15 +1,17 @@
-"""The command that starts an app: `actorflow run`."""
+"""The commands that start a host: `actorflow run` with an app, `actorflow host` without."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from rich.markup import escape
 from actorflow import logs
 from actorflow.cli.shared import EXIT_FAILED, EXIT_INTERRUPTED, console, load, run_to_the_end
 from actorflow.cli.storing import opened_store
+from actorflow.deploy.deployer import Deployer
+from actorflow.deploy.registry import FolderFiles, MemoryFiles, Registry
 from actorflow.gateway import Gateway
 from actorflow.limits import MIB
 from actorflow.plan.app import AppPlan
@@ -32,52 +36,77 @@ EXIT_CANNOT_LISTEN = 3
 A_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
+def _serving_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of all commands that start a host."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+_OPTIONS = (
+    click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen; others need a token or TLS."),
+    click.option("--port", default=PORT, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free port."),
+    click.option("--unix", type=click.Path(path_type=Path), help="Listen on this socket, in place of address and port."),
+    click.option("--token-file", type=A_FILE, help="File with the token to ask for (or ACTORFLOW_TOKEN)."),
+    click.option("--tls-cert", "certificate", type=A_FILE, help="Certificate (PEM): answer on https."),
+    click.option("--tls-key", "key", type=A_FILE, help="Its key, where that is a file of its own."),
+    click.option("--tls-client-ca", "client_ca", type=A_FILE, help="Ask clients for certificates of this authority."),
+    click.option("--strict", is_flag=True, help="Send every item through the codec, as between hosts."),
+    click.option(
+        "--drain-s",
+        default=30.0,
+        show_default=True,
+        type=click.FloatRange(0),
+        help="Longest wait for requests in flight at the end; when some do not end, the exit status is 1.",
+    ),
+    click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True),
+    click.option("--store", metavar="URL", help="Where state and requests are kept, such as sqlite:///shop.db."),
+    click.option(
+        "--sync",
+        type=click.Choice(["full", "off"]),
+        default="full",
+        show_default=True,
+        help="off: do not wait for the disk; the last moments may be lost when the machine (not the process) fails.",
+    ),
+    click.option("--store-mib", type=click.IntRange(1), help="How large the store may become before it is full."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """How a host is to be started: what the options say, read."""
+
+    door: dict[str, Any]
+    host: dict[str, Any]
+    drain_s: float
+    kept: str
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        token_file: Path | None,
+        strict: bool,
+        drain_s: float,
+        log_format: str,
+        store: str | None,
+        sync: str,
+        store_mib: int | None,
+        **door: Any,
+    ) -> _Start:
+        logs.begin(log_format)
+        door["token"] = token_file.read_text().strip() if token_file else os.environ.get("ACTORFLOW_TOKEN")
+        bytes_max = store_mib * MIB if store_mib is not None else None
+        where = opened_store(store, sync=sync == "full", bytes_max=bytes_max) if store is not None else None
+        kept = f"kept in {store}" if store is not None else "in memory: a restart forgets"
+        return cls(door, {"strict": strict, "store": where}, drain_s, kept)
+
+
 @click.command()
-@click.argument("target", metavar="MODULE:APP")
-@click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen; others need a token or TLS.")
-@click.option("--port", default=PORT, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free port.")
-@click.option("--unix", type=click.Path(path_type=Path), help="Listen on this socket, in place of address and port.")
-@click.option("--token-file", type=A_FILE, help="File with the token to ask for (or ACTORFLOW_TOKEN).")
-@click.option("--tls-cert", type=A_FILE, help="Certificate (PEM): answer on https.")
-@click.option("--tls-key", type=A_FILE, help="Its key, where that is a file of its own.")
-@click.option("--tls-client-ca", type=A_FILE, help="Ask clients for certificates of this authority.")
-@click.option("--strict", is_flag=True, help="Send every item through the codec, as between hosts.")
-@click.option(
-    "--drain-s",
-    default=30.0,
-    show_default=True,
-    type=click.FloatRange(0),
-    help="Longest wait for requests in flight at the end; when some do not end, the exit status is 1.",
-)
+@click.argument("target", metavar="MODULE:APP|FILE")
+@_serving_options
 @click.option("--reload", is_flag=True, help="Start again when a Python file below this folder changes.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("--store", metavar="URL", help="Where state and requests are kept, such as sqlite:///shop.db.")
-@click.option(
-    "--sync",
-    type=click.Choice(["full", "off"]),
-    default="full",
-    show_default=True,
-    help="off: do not wait for the disk; the last moments may be lost when the machine (not the process) fails.",
-)
-@click.option("--store-mib", type=click.IntRange(1), help="How large the store may become before it is full.")
-def run(
-    target: str,
-    address: str,
-    port: int,
-    unix: Path | None,
-    token_file: Path | None,
-    tls_cert: Path | None,
-    tls_key: Path | None,
-    tls_client_ca: Path | None,
-    *,
-    strict: bool,
-    drain_s: float,
-    reload: bool,
-    log_format: str,
-    store: str | None,
-    sync: str,
-    store_mib: int | None,
-) -> None:
+def run(target: str, *, reload: bool, **options: Any) -> None:
     """Start an app on this machine and serve it until Ctrl-C.
 
     On Ctrl-C or SIGTERM the host takes nothing new, finishes what is in flight and exits with 0; a second one
@@ -87,30 +116,57 @@ def run(
     """
     if reload:
         sys.exit(_run_again_and_again())
-    logs.begin(log_format)
-    app = load(target)
-    token = token_file.read_text().strip() if token_file else os.environ.get("ACTORFLOW_TOKEN")
-    bytes_max = store_mib * MIB if store_mib is not None else None
-    where = opened_store(store, sync=sync == "full", bytes_max=bytes_max) if store is not None else None
-    door = {
-        "address": address,
-        "port": port,
-        "unix": unix,
-        "token": token,
-        "certificate": tls_cert,
-        "key": tls_key,
-        "client_ca": tls_client_ca,
-    }
-    kept = f"kept in {store}" if store is not None else "in memory: a restart forgets"
-    run_to_the_end(_serve(app, door, {"strict": strict, "store": where}, drain_s=drain_s, kept=kept))
+    start = _Start.of(**options)
+    run_to_the_end(_serve(load(target), start))
 
 
-async def _serve(app: AppPlan, door: dict[str, Any], options: dict[str, Any], *, drain_s: float, kept: str) -> None:
+@click.command()
+@_serving_options
+@click.option("--apps", type=click.Path(file_okay=False, path_type=Path), help="Folder that keeps what is deployed.")
+@click.option("--deploy-token-file", type=A_FILE, help="File with the token for deploying (or ACTORFLOW_DEPLOY_TOKEN).")
+@click.option("--allow-python", is_flag=True, help="Let deployed apps name Python functions, which may do anything.")
+@click.option(
+    "--idle-s",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    help="Streams that are unused for so long give up their replicas, and have new ones when a request comes.",
+)
+def host(
+    *, apps: Path | None, deploy_token_file: Path | None, allow_python: bool, idle_s: float, **options: Any
+) -> None:
+    """Start a host without any app: apps are deployed to it while it runs.
+
+    \b
+    actorflow host                     # says which token deploying needs
+    actorflow deploy app.yaml          # ship an app, or a new version of it
+    actorflow apps                     # what runs there
+    actorflow undeploy app
+
+    Streams answer like those of any app. Without --apps a restart forgets what was deployed.
+    """
+    start = _Start.of(**options)
+    given = deploy_token_file.read_text().strip() if deploy_token_file else os.environ.get("ACTORFLOW_DEPLOY_TOKEN")
+    token = given or start.door["token"] or secrets.token_urlsafe(24)
+    deployer = Deployer(Registry(FolderFiles(apps) if apps is not None else MemoryFiles()), python=allow_python)
+    for wrong in deployer.restore():
+        console.print(f"[red]✗[/red] {escape(wrong)}", soft_wrap=True)
+    start.host["idle_s"] = idle_s
+    start.door.update(deployer=deployer, deploy_token=token)
+    if not given and not start.door["token"]:
+        console.print(f"to deploy: export ACTORFLOW_DEPLOY_TOKEN={token}", soft_wrap=True)
+    run_to_the_end(_serve(deployer.plan, start, deployer))
+
+
+async def _serve(app: AppPlan, start: _Start, deployer: Deployer | None = None) -> None:
+    door = start.door
     try:
-        host = Host(app, **options)
+        host = Host(app, **start.host)
         gateway = Gateway(host, **door)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
+    if deployer is not None:
+        deployer.serve(host)
     logs.hosts.add(host)
     asked, insisted = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -135,7 +191,7 @@ async def _serve(app: AppPlan, door: dict[str, Any], options: dict[str, Any], *,
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 10)
-    console.print(f"[bold]{app.name}[/bold] answers on {gateway.url} ({escape(kept)})", soft_wrap=True)
+    console.print(f"[bold]{app.name}[/bold] answers on {gateway.url} ({escape(start.kept)})", soft_wrap=True)
     if host.requests:
         console.print(f"{len(host.requests)} requests that were under way go on")
     for name in host.wirings:
@@ -146,7 +202,7 @@ async def _serve(app: AppPlan, door: dict[str, Any], options: dict[str, Any], *,
     drained: list[bool] = []
 
     async def drain() -> None:
-        drained.append(await host.drain(drain_s))
+        drained.append(await host.drain(start.drain_s))
 
     if not await _unless(insisted, drain()):
         console.print("stopped at once")
@@ -154,7 +210,7 @@ async def _serve(app: AppPlan, door: dict[str, Any], options: dict[str, Any], *,
     await gateway.stop()
     if drained:
         if not drained[0]:
-            console.print(f"stopped; some requests did not end within {drain_s:g} s")
+            console.print(f"stopped; some requests did not end within {start.drain_s:g} s")
             sys.exit(EXIT_FAILED)
         console.print("stopped")
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -14,7 +15,7 @@ from actorflow.gateway.openapi import document, example_of, schema_of
 from actorflow.plan.check_cells import purity_of
 from actorflow.plan.draw import to_json, to_mermaid, to_svg
 from actorflow.runtime.host import Host
-from actorflow.runtime.looking import host_of, stream_of
+from actorflow.runtime.looking import host_of, streams_of
 
 PAGE = Path(dashboard.__file__).parent
 CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -33,9 +34,8 @@ class AboutRoutes:
     def __init__(self, host: Host, *, secured: bool) -> None:
         self._host = host
         self._secured = secured
-        self._purity = purity_of(host.app)
-        schemas = {name: schema_of(topology.request_type) for name, topology in host.app.streams.items()}
-        self._schemas = {name: (schema, example_of(schema)) for name, schema in schemas.items()}
+        self._edition = -1  # of what is known of the streams
+        self._known: dict[str, dict[str, Any]] = {}
         self._files = {path.name: path for path in PAGE.iterdir() if path.suffix in CONTENT_TYPES}
 
     def routes(self) -> list[web.RouteDef]:
@@ -76,18 +76,25 @@ class AboutRoutes:
         return as_json(host_of(self._host))
 
     async def _streams(self, request: web.Request) -> web.Response:
-        told = []
-        for name, wiring in self._host.wirings.items():
-            schema, example = self._schemas[name]
-            more = {"pure": self._purity[name].pure, "schema": schema, "example": example}
-            told.append(stream_of(wiring) | more)
-        return as_json(told)
+        known = self._of_streams()
+        return as_json([told | known[told["name"]] for told in streams_of(self._host)])
+
+    def _of_streams(self) -> dict[str, dict[str, Any]]:
+        """Return what does not change of each stream until it is replaced."""
+        host = self._host
+        if self._edition != host.changes.edition:
+            self._edition, purity = host.changes.edition, purity_of(host.app)
+            self._known = {}
+            for name, topology in host.app.streams.items():
+                schema = schema_of(topology.request_type)
+                self._known[name] = {"pure": purity[name].pure, "schema": schema, "example": example_of(schema)}
+        return self._known
 
     async def _graphs(self, request: web.Request) -> web.Response:
         return as_json([to_json(topology) for topology in self._host.app.streams.values()])
 
     async def _graph(self, request: web.Request) -> web.Response:
-        topology = self._host.stream(request.match_info["name"]).topology
+        topology = self._host.app[request.match_info["name"]].topology
         form = request.query.get("form", "json")
         if form == "json":
             return as_json(to_json(topology))

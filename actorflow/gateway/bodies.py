@@ -55,6 +55,12 @@ def streamed_as(request: web.Request) -> str | None:
 
 async def read_item(request: web.Request, limits: Limits) -> Any:
     """Return the one item that a body holds; none at all is null. Raises: CodecError."""
+    body = await read_bytes(request, limits.frame_bytes)
+    return _load(body, limits) if body else None
+
+
+async def read_bytes(request: web.Request, most: int) -> bytes:
+    """Return a body, unpacked where it came compressed. Raises: CodecError."""
     if request.content.is_eof():  # all of it is there, as of most: no time-out needs to be set up
         body = await request.read()
     else:
@@ -64,9 +70,11 @@ async def read_item(request: web.Request, limits: Limits) -> Any:
         except TimeoutError:
             raise CodecError(f"the body did not come within {READ_TIMEOUT_S:g} s") from None
     if (unpacker := _unpacker_of(request)) is not None:
-        body = b"".join(unpacker.unpacked(body, most=limits.frame_bytes))
+        body = b"".join(unpacker.unpacked(body, most=most))
         unpacker.check_end()
-    return _load(body, limits) if body else None
+    if len(body) > most:
+        raise CodecError(f"the body is larger than {most} bytes, the limit")
+    return body
 
 
 async def read_lines(request: web.Request, limits: Limits) -> AsyncIterator[list[Any]]:

@@ -11,9 +11,11 @@ from actorflow.errors import (
     ActorflowError,
     CodecError,
     DeadlineExceededError,
+    DeployError,
     HostStoppingError,
     InvalidItemError,
     LimitError,
+    ModuleError,
     ProtocolError,
     ReplayExpiredError,
     ReplicaFailedError,
@@ -21,12 +23,16 @@ from actorflow.errors import (
     RequestError,
     StoreError,
     TooManyRequestsError,
+    TopologyError,
     UnknownStreamError,
 )
 from actorflow.gateway.bodies import dump
 
 STATUS: tuple[tuple[type[ActorflowError], int], ...] = (
     (UnknownStreamError, 404),
+    (DeployError, 409),
+    (TopologyError, 422),
+    (ModuleError, 422),
     (ReplayExpiredError, 410),
     (InvalidItemError, 422),
     (CodecError, 400),

@@ -16,8 +16,10 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from actorflow import wire
+from actorflow.deploy.deployer import Deployer
 from actorflow.errors import ActorflowError
 from actorflow.gateway.about import AboutRoutes
+from actorflow.gateway.apps import AppRoutes
 from actorflow.gateway.doorkeeper import Doorkeeper, OneLine
 from actorflow.gateway.guard import Guard, check_exposure, is_loopback, tls_context
 from actorflow.gateway.problems import problem, problem_of
@@ -46,7 +48,8 @@ class Gateway:
     """Serves a host: HTTP for everybody, binary frames for clients, a page for people.
 
     address, port: where it listens; port 0 takes a free one.   unix: a path of a socket, in place of both.
-    token: what every request must bring.   certificate, key, client_ca: TLS, with certificates of clients if that is
+    token: what every request must bring.   deployer, deploy_token: what deploys apps to the host, and what whoever
+    deploys must bring (by default `token`).   certificate, key, client_ca: TLS, with certificates of clients if that is
     given. `url` says where it answers once it has started. Whoever listens on an address that is not loopback must ask
     for a token, or for certificates.
 
@@ -64,6 +67,8 @@ class Gateway:
         certificate: Path | None = None,
         key: Path | None = None,
         client_ca: Path | None = None,
+        deployer: Deployer | None = None,
+        deploy_token: str | None = None,
     ) -> None:
         if unix is None:
             check_exposure(address, token=token, client_ca=client_ca)
@@ -77,6 +82,7 @@ class Gateway:
         self._unix = Path(unix) if unix is not None else None
         self._guard = Guard(token=token, local=is_loopback(address) and unix is None and self._tls is None)
         self._secured = token is not None
+        self._deployer, self._deploy_token = deployer, deploy_token or token
         self._runner: web.AppRunner | None = None
         self._server: asyncio.AbstractServer | None = None
         self._opened: set[Doorkeeper] = set()
@@ -90,6 +96,8 @@ class Gateway:
         app = web.Application(client_max_size=host.limits.frame_bytes)
         rooms = (AboutRoutes(host, secured=self._secured), StreamRoutes(host), RequestRoutes(host), StateRoutes(host))
         routes = [*(route for room in rooms for route in room.routes()), web.get(wire.PATH, self._wire)]
+        if self._deployer is not None and self._deploy_token:
+            routes += AppRoutes(self._deployer, token=self._deploy_token).routes()
         app.add_routes(web.RouteDef(each.method, each.path, self._let_in(each.handler), each.kwargs) for each in routes)
         app.router.add_route("*", "/{path:.*}", self._let_in(self._nowhere))
         self._paths = [(each.method, re.compile(VARIABLE.sub("[^/]+", each.path))) for each in routes]

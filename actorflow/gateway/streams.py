@@ -23,6 +23,7 @@ from actorflow.gateway.bodies import (
     timeout_of,
 )
 from actorflow.gateway.problems import document_of, to_json
+from actorflow.plan.app import OpenPlan
 from actorflow.runtime.answers import Answer, digest_of
 from actorflow.runtime.host import Host
 from actorflow.runtime.replays import Replay
@@ -41,7 +42,8 @@ class StreamRoutes:
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
-        known = self._host.wirings.values()  # found at once; others by their pattern, to be told that they are unknown
+        # found at once, those that never change; others by their pattern, to be told that they are unknown
+        known = () if isinstance(self._host.app, OpenPlan) else self._host.wirings.values()
         return [
             *(web.post(f"/streams/{wiring.name}", functools.partial(self._request, wiring)) for wiring in known),
             web.post("/streams/{name}", self._post),

@@ -350,14 +350,24 @@ class OpenPlan(AppPlan):
         self._cells.update(app._cells)
         self._schedules.update(app._schedules)
 
+    def take_cells(self, app: AppPlan) -> None:
+        """Have the cells of another app: it does not run, and its state is there."""
+        self._cells.update(app._cells)
+
     def leave_out(self, app: AppPlan, *, cells: bool) -> None:
         """Have no more what another app has."""
         for name in app._streams:
-            self._streams.pop(name, None)
-        for name in app._schedules:
-            self._schedules.pop(name, None)
-        for name in app._cells if cells else ():
-            self._cells.pop(name, None)
+            if self.has(app, name):
+                del self._streams[name]
+        for name, schedule in app._schedules.items():
+            if self._schedules.get(name) is schedule:
+                del self._schedules[name]
+        for name in [name for name, cell in self._cells.items() if cells and cell.app == app.name]:
+            del self._cells[name]
+
+    def has(self, app: AppPlan, name: str) -> bool:
+        """Return whether the stream of a name is that of an app, as opposed to another of the same name."""
+        return self._streams.get(name) is app._streams[name]
 
 
 def unknown_stream(name: str, known: Mapping[str, Any]) -> str:

@@ -119,34 +119,35 @@ class Changes:
         self._changed()
 
     def take_away(self, app: AppPlan, *, state: bool) -> None:
-        """Run an app no more; requests under way finish. state: its cells go, too, when none is at work.
+        """Run an app no more; requests under way finish. state: its cells go, too, when nothing of it is under way.
 
         Raises: DeployError, when something else calls its streams, or cells are still in use; nothing has changed.
         """
-        host = self._host
-        if waiting := host.delays.waiting_for(app.streams):
+        host, plan = self._host, self._plan
+        mine = [name for name in app.streams if plan.has(app, name)]
+        if waiting := host.delays.waiting_for(mine):
             raise DeployError(
                 f"{waiting} sends to streams of app {app.name} wait for their time: cancel them, or try again later"
             )
-        if state:
-            at_work = [name for name in app.streams if name in host.wirings and host.wirings[name].in_flight]
-            if at_work or any(wiring.name in app.streams for wiring in self._leaving):
-                raise DeployError(
-                    f"streams of app {app.name} have requests under way "
-                    f"({', '.join(at_work) or 'of an earlier version'}), which need its state; try again later"
-                )
-        for name in app.streams:
+        if state and self.is_at_work(app):
+            raise DeployError(f"requests of app {app.name} are under way, and need its state: try again later")
+        for name in mine:
             self._leave(name)
-        self._plan.leave_out(app, cells=state)
+        plan.leave_out(app, cells=state)
         self._schedules(None, app)
         if state:
-            for name in app.cells:
-                entries = host.cells.pop(name)
+            for entries in [each for each in host.cells.values() if each.cell.app == app.name]:
+                del host.cells[entries.name]
                 if host.journal is not None:
                     host.journal.drop_cell(entries)
             if host.journal is not None:
                 host.journal.note_cells()
         self._changed()
+
+    def is_at_work(self, app: AppPlan) -> bool:
+        """Return whether requests of an app, or of an earlier version of it, are under way."""
+        wirings = (*self._leaving, *self._host.wirings.values())
+        return any(wiring.name in app.streams and not is_unused(wiring) for wiring in wirings)
 
     def _check_names(self, app: AppPlan, before: Mapping[str, Topology]) -> None:
         """Refuse names that others have."""

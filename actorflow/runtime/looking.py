@@ -10,9 +10,9 @@ from actorflow.errors import UnknownStreamError
 from actorflow.runtime.pulse import items_of
 
 if TYPE_CHECKING:
+    from actorflow.plan.topology import Topology
     from actorflow.runtime.host import Host
     from actorflow.runtime.request import Request
-    from actorflow.runtime.wiring import Wiring
 
 CHILDREN_SHOWN = 100
 REQUESTS_SHOWN, REQUESTS_SHOWN_MAX = 100, 10_000
@@ -35,16 +35,20 @@ def host_of(host: Host) -> dict[str, Any]:
     }
 
 
-def stream_of(wiring: Wiring) -> dict[str, Any]:
-    """Return what a stream takes and answers."""
-    topology = wiring.topology
+def streams_of(host: Host) -> list[dict[str, Any]]:
+    """Return what the streams of a host take and answer, those that are asleep, too."""
+    return [_stream_of(host, topology) for topology in host.app.streams.values()]
+
+
+def _stream_of(host: Host, topology: Topology) -> dict[str, Any]:
+    wiring = host.wirings.get(topology.stream)
     return {
-        "name": wiring.name,
+        "name": topology.stream,
         "request_type": _name(topology.request_type),
         "reply_type": _name(topology.reply_type),
-        "replies": wiring.replies,
-        "timeout_s": wiring.timeout_s,
-        "in_flight": wiring.in_flight,
+        "replies": topology.replies,
+        "timeout_s": topology.timeout_s or host.limits.timeout_s,
+        "in_flight": wiring.in_flight if wiring is not None else 0,
         "steps": [step.name for step in topology.steps],
     }
 
@@ -53,8 +57,8 @@ def requests_of(host: Host, *, stream: str | None, limit: int) -> list[Request]:
     """Return requests in flight, of all streams or of one, the oldest first."""
     if stream is None:
         return list(islice(host.requests.values(), limit))
-    wiring = host.stream(stream)
-    return list(islice((work for work in host.requests.values() if work.stream is wiring), limit))
+    name = host.app[stream].name
+    return list(islice((work for work in host.requests.values() if work.stream.name == name), limit))
 
 
 def request_of(host: Host, request_id: str) -> Request:

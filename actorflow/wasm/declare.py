@@ -7,8 +7,43 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from actorflow.errors import ModuleError
 from actorflow.wasm.function import WasmFunction, program_at, program_of
 from actorflow.wasm.program import Sandbox
+
+
+def function_of(reference: str, options: Mapping[str, Any], code: bytes) -> WasmFunction:
+    """Return a function of a module by its reference, `wasm:file#export`, as a specification names it.
+
+    Raises: ModuleError; ValueError for options that there are not.
+    """
+    file, _, export = reference.removeprefix("wasm:").rpartition("#")
+    if not file:
+        file, export = export, "process"
+    given = dict(options)
+    own = {name: given.pop(name) for name in ("cells", "threads", "unsigned") if name in given}
+    unknown = sorted(given.keys() - Sandbox.__dataclass_fields__.keys())
+    if unknown:
+        known = ", ".join(("cells", "threads", "unsigned", *Sandbox.__dataclass_fields__))
+        raise ValueError(f"a WASM function has no option {', '.join(unknown)} (options: {known})")
+    if "grants" in given:
+        given["grants"] = tuple(given["grants"])
+    return WasmFunction(
+        program_of(code, where=Path(file).name), export, reference=reference, sandbox=Sandbox(**given), **own
+    )
+
+
+def function_in(reference: str, options: Mapping[str, Any], folder: Path) -> WasmFunction:
+    """Return a function of a module in a file, as a specification in the same folder names it.
+
+    Raises: ModuleError; ValueError.
+    """
+    file = reference.removeprefix("wasm:").partition("#")[0]
+    try:
+        code = (folder / file).read_bytes()
+    except OSError as error:
+        raise ModuleError(f"{folder / file} cannot be read: {error.strerror}", module=reference) from None
+    return function_of(reference, options, code)
 
 
 def wasm(

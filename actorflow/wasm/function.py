@@ -128,6 +128,10 @@ class WasmFunction(Foreign):
 
         Raises: ModuleError, and nothing has changed.
         """
+        self.caller = self.check_swap(program)
+
+    def check_swap(self, program: Program) -> Caller:
+        """Return how the function of another module is called. Raises: ModuleError where it cannot take the place."""
         caller = caller_of(program, self.export, unsigned=self.unsigned)
         if caller.signature != self.caller.signature:
             raise ModuleError(
@@ -136,7 +140,7 @@ class WasmFunction(Foreign):
                 module=program.where,
             )
         program.linked(self.sandbox)
-        self.caller = caller
+        return caller
 
     def __repr__(self) -> str:
         return f"<{self.reference}>"

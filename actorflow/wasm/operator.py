@@ -8,6 +8,7 @@ overlays as a Python operator.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import compress
@@ -35,9 +36,11 @@ class Foreigner(ForeignOperator):
         self._guests = Guests(self.foreign)
         self._threads: list[ThreadPoolExecutor] = []  # none before it is needed
 
-    def start(self) -> None:
-        """Refuse what cannot run before any request comes."""
-        self._guests.give_back(self._guests.lend(NOBODY, self.foreign.sandbox.batch_s))
+    async def start(self) -> None:
+        """Refuse what cannot run before any request comes. A module's own start function may take its time."""
+        lend = self._guests.lend
+        made = asyncio.get_running_loop().run_in_executor(None, lend, NOBODY, self.foreign.sandbox.batch_s)
+        self._guests.give_back(await made)
 
     def stop(self) -> None:
         self._guests.clear()
@@ -79,10 +82,14 @@ class Foreigner(ForeignOperator):
         if not self._threads:
             self._threads.append(_pool(function))
         lease = Lease(self._guests, work, seconds)
+        ended = asyncio.get_running_loop().run_in_executor(self._threads[0], _run, function, lease, items)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads[0], _run, function, lease, items)
-        except BaseException:
+            return await asyncio.shield(ended)
+        except asyncio.CancelledError:
             lease.stop()
+            while not ended.done():  # a tick or two: what it works for must not be given up while it is at it
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait({ended})
             raise
 
     # -- what came of an item

@@ -1,0 +1,1 @@
+"""Apps as data, deployed to a host that runs: kept in versions, with their modules by content."""

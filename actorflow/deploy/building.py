@@ -1,0 +1,82 @@
+"""A version of an app, built: its plan, and the functions in it that can be swapped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from actorflow.deploy.registry import Version
+from actorflow.errors import DeployError
+from actorflow.plan.app import AppPlan
+from actorflow.plan.foreign import Foreign
+from actorflow.plan.spec.building import app_from_text
+from actorflow.plan.spec.reading import read
+
+if TYPE_CHECKING:
+    from actorflow.wasm.function import WasmFunction
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A version of an app. data: the specification as plain values.   functions: in WASM, in the order of the spec."""
+
+    app: AppPlan
+    data: Any
+    functions: list[WasmFunction]
+
+    def differs_in_modules_only(self, other: Built) -> bool:
+        """Return whether another version is the same but for the contents of modules."""
+        return bool(self.data == other.data and len(self.functions) == len(other.functions))
+
+    def swap(self, other: Built) -> None:
+        """Let the functions of this version be those of another from the next batch on: all, or none.
+
+        Raises: ModuleError where one is called otherwise than before; nothing has changed then.
+        """
+        pairs = list(zip(self.functions, other.functions, strict=True))
+        for mine, new in pairs:
+            mine.check_swap(new.program)
+        for mine, new in pairs:
+            mine.swap(new.program)
+
+
+def build(name: str, version: Version, module: Callable[[str], bytes], *, python: bool) -> Built:
+    """Return a version of an app, ready to run. module: returns a module by its digest.
+
+    Raises: SpecError; ModuleError; DeployError.
+    """
+    made: list[WasmFunction] = []
+
+    def functions(reference: str, options: Mapping[str, Any], folder: Path) -> Foreign:
+        scheme, _, rest = reference.partition(":")
+        if scheme != "wasm":
+            raise ValueError(f"there are python: and wasm: functions, and no {scheme}: ones")
+        from actorflow.wasm.declare import function_of
+
+        file = rest.rpartition("#")[0] or rest
+        digest = version.modules.get(file)
+        if digest is None:
+            known = ", ".join(version.modules) or "none"
+            raise ValueError(f"module {file} was not sent along (modules: {known})")
+        function = function_of(reference, options, module(digest))
+        made.append(function)
+        return function
+
+    file = f"{name}.{version.form}"
+    data, _ = read(version.spec, version.form, file=file)  # type: ignore[arg-type] # it says so itself when it is none
+    said = data.get("app") if isinstance(data, dict) else None
+    if isinstance(said, str) and said != name:
+        raise DeployError(f"the specification is that of app {said[:64]!r}, and is to be deployed as {name!r}")
+    app = app_from_text(
+        version.spec, version.form, make=AppPlan, file=file, python=python, functions=functions  # type: ignore[arg-type]
+    )  # fmt: skip
+    return Built(app, _plain(data), made)
+
+
+def _plain(data: Any) -> Any:
+    """Return data that compares by what it says."""
+    return msgspec.to_builtins(data)

@@ -1,0 +1,166 @@
+"""Deploying: a specification and its modules become an app that runs, in place of its last version.
+
+Everything is built and checked beside what runs. Where only modules have changed, their functions are swapped between
+two batches, and replicas, state and requests stay as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from actorflow.deploy.building import Built, build
+from actorflow.deploy.registry import Registry, Version, checked_name
+from actorflow.errors import ActorflowError, DeployError
+from actorflow.plan.app import OpenPlan
+from actorflow.runtime.host import Host
+
+UNDER_WAY_S = 30.0
+"""How long an undeploying waits for requests under way."""
+LOOK_EVERY_S = 0.05
+
+
+@dataclass(slots=True)
+class Deployed:
+    """An app that runs. number: its version."""
+
+    number: int
+    built: Built
+    since_s: float = field(default_factory=time.time)
+
+
+class Deployer:
+    """What is deployed to one host. One change at a time.
+
+    python: whether specifications may name Python functions, which can do anything that this process can.
+    """
+
+    def __init__(self, registry: Registry, *, python: bool = False) -> None:
+        self.registry = registry
+        self.python = python
+        self.plan = OpenPlan("host")
+        self._host: Host | None = None
+        self._running: dict[str, Deployed] = {}
+        self._changing = asyncio.Lock()
+
+    def restore(self) -> list[str]:
+        """Build what ran before a restart into the plan; return the names of what cannot be built, with why.
+
+        An app that was taken away keeps its cells, as long as its state is there.
+        """
+        wrong: list[str] = []
+        for name in self.registry.apps():
+            try:
+                number = self.registry.current(name)
+                version = self.registry.version(name, number) if number else self.registry.versions(name)[-1]
+                built = self._built(name, version)
+                if number:
+                    self.plan.take_in(built.app)
+                    self._running[name] = Deployed(number, built)
+                else:
+                    self.plan.take_cells(built.app)
+            except (ActorflowError, LookupError) as error:
+                wrong.append(f"app {name}: {error}")
+        return wrong
+
+    def serve(self, host: Host) -> None:
+        """Deploy to a host, which runs the plan."""
+        self._host = host
+
+    @property
+    def host(self) -> Host:
+        """Return the host."""
+        assert self._host is not None, "serve() comes first"
+        return self._host
+
+    # -- the verbs
+
+    async def deploy(self, name: str, *, spec: str, form: str, modules: Mapping[str, str]) -> dict[str, Any]:
+        """Run a new version of an app and return what became of it.
+
+        Raises: SpecError, ModuleError, TopologyError, DeployError: nothing has changed then.
+        """
+        checked_name(name)
+        async with self._changing:
+            version = self.registry.add(name, spec=spec, form=form, modules=modules, at_s=time.time())
+            try:
+                return await self._run(name, version)
+            except BaseException:
+                self.registry.drop(name, version.number)
+                if not self.registry.versions(name):
+                    self.registry.forget(name)
+                raise
+
+    async def roll_back(self, name: str, number: int) -> dict[str, Any]:
+        """Run a version of an app that is kept. Raises: as `deploy`."""
+        async with self._changing:
+            return await self._run(name, self.registry.version(checked_name(name), number))
+
+    async def _run(self, name: str, version: Version) -> dict[str, Any]:
+        built = await self.host.loop.run_in_executor(None, self._built, name, version)  # compiling takes its time
+        running = self._running.get(name)
+        if running is not None and running.built.differs_in_modules_only(built):
+            running.built.swap(built)
+            self._running[name] = Deployed(version.number, running.built)
+            how = "swapped"
+        else:
+            await self.host.changes.bring(built.app, instead_of=running.built.app if running is not None else None)
+            self._running[name] = Deployed(version.number, built)
+            how = "deployed" if running is None else "replaced"
+        self.registry.run(name, version.number)
+        return {**self.about(name), "how": how}
+
+    async def undeploy(self, name: str, *, state: bool = False) -> dict[str, Any]:
+        """Run an app no more, once its requests have ended. state: its cells, and its versions, go with it.
+
+        Raises: DeployError.
+        """
+        checked_name(name)
+        async with self._changing:
+            running = self._running.get(name)
+            if running is None:
+                if state and name in self.registry.apps():
+                    built = self._built(name, self.registry.versions(name)[-1])
+                    self.host.changes.take_away(built.app, state=True)
+                    self.registry.forget(name)
+                    return {"app": name, "state": "forgotten"}
+                raise DeployError(f"app {name!r} does not run here (apps: {', '.join(self._running) or 'none'})")
+            app = running.built.app
+            self.host.changes.take_away(app, state=False)
+            del self._running[name]
+            until_s = self.host.now_s() + UNDER_WAY_S
+            while self.host.changes.is_at_work(app) and self.host.now_s() < until_s:  # noqa: ASYNC110 - many ends
+                await asyncio.sleep(LOOK_EVERY_S)
+            self.registry.stop(name)
+            if state:
+                self.host.changes.take_away(app, state=True)
+                self.registry.forget(name)
+            return {"app": name, "state": "forgotten" if state else "taken away"}
+
+    def about(self, name: str) -> dict[str, Any]:
+        """Return what is known of an app. Raises: DeployError."""
+        versions = self.registry.versions(checked_name(name))
+        running = self._running.get(name)
+        if not versions:
+            raise DeployError(f"there is no app {name!r} here (apps: {', '.join(self.registry.apps()) or 'none'})")
+        app = running.built.app if running is not None else None
+        return {
+            "app": name,
+            "version": running.number if running is not None else None,
+            "versions": [
+                {"number": each.number, "at_s": each.at_s, "modules": each.modules, "form": each.form}
+                for each in versions
+            ],
+            "streams": sorted(app.streams) if app is not None else [],
+            "cells": sorted(app.cells) if app is not None else [],
+        }
+
+    def list(self) -> list[dict[str, Any]]:
+        """Return what is known of all apps."""
+        return [self.about(name) for name in self.registry.apps()]
+
+    def _built(self, name: str, version: Version) -> Built:
+        return build(name, version, self.registry.module, python=self.python)
