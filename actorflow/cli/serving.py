@@ -44,9 +44,13 @@ def _serving_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 _OPTIONS = (
-    click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen; others need a token or TLS."),
+    click.option(
+        "--address", default="127.0.0.1", show_default=True, help="Where to listen; others need a token or TLS."
+    ),
     click.option("--port", default=PORT, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free port."),
-    click.option("--unix", type=click.Path(path_type=Path), help="Listen on this socket, in place of address and port."),
+    click.option(
+        "--unix", type=click.Path(path_type=Path), help="Listen on this socket, in place of address and port."
+    ),
     click.option("--token-file", type=A_FILE, help="File with the token to ask for (or ACTORFLOW_TOKEN)."),
     click.option("--tls-cert", "certificate", type=A_FILE, help="Certificate (PEM): answer on https."),
     click.option("--tls-key", "key", type=A_FILE, help="Its key, where that is a file of its own."),

@@ -1,11 +1,13 @@
 """How functions are called, by their signature: with numbers, with bytes, or with batches as the contract says.
 
-`many` gives an outcome for each item, in order; of an item that failed it is a `Failed`. Guests come from where the
+`many` gives an outcome for each item, in order; of an item that failed it is a `Failed`. A tuple has none of these,
+and nothing but values. Guests come from where the
 caller keeps them: after a trap the next item needs a new one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import struct
 from collections.abc import Callable, Sequence
@@ -51,7 +53,7 @@ class Caller:
         """Call the function with some values."""
         raise NotImplementedError
 
-    def many(self, guests: Guests, items: list[Any]) -> list[Any]:
+    def many(self, guests: Guests, items: list[Any]) -> Sequence[Any]:
         """Return the outcome of each item; what takes too long ends all of them. Raises: WasmTimeoutError."""
         return [self._outcome(guests, item) for item in items]
 
@@ -84,11 +86,31 @@ class Direct(Caller):
     def __init__(self, program: Program, export: str, signature: Signature, *, unsigned: bool = False) -> None:
         super().__init__(program, export, signature)
         self._unsigned = unsigned
+        self._reads_bytes = "bytes" in signature.params
+        self._plainly = signature.params in {("i64",), ("i64", "i64")} and signature.result == "i64" and not unsigned
 
     def one(self, guest: Guest, values: Sequence[Any]) -> Any:
+        if self._plainly and len(values) == len(self.signature.params):  # most functions of numbers: keys, folds
+            slots = guest.integers
+            try:
+                slots[0] = values[0]
+                slots[2] = values[-1]
+            except (TypeError, ValueError):
+                raise self._wrong(values) from None
+            count = 2
+        else:
+            count = self._put_all(guest, values)
+        try:
+            guest.call(guest.function(self.export), count)
+        except TrapError as error:
+            raise named(guest, error) from None
+        return guest.integers[0] if self._plainly else self._result(guest)
+
+    def _put_all(self, guest: Guest, values: Sequence[Any]) -> int:
+        """Put arguments where the function finds them; return how many slots they take. Raises: TypeError."""
         if len(values) != len(self.signature.params):
             raise self._wrong(values)
-        slot, room = 0, _heap_of(guest) if "bytes" in self.signature.params else 0
+        slot, room = 0, _heap_of(guest) if self._reads_bytes else 0
         try:
             for kind, value in zip(self.signature.params, values, strict=True):
                 if kind == "bytes":
@@ -101,11 +123,7 @@ class Direct(Caller):
                 slot += 1
         except (TypeError, ValueError, struct.error):
             raise self._wrong(values) from None
-        try:
-            guest.call(guest.function(self.export), max(slot, 1))
-        except TrapError as error:
-            raise named(guest, error) from None
-        return self._result(guest)
+        return max(slot, 1)
 
     def _put(self, guest: Guest, slot: int, kind: str, value: Any) -> None:
         if kind == "f64":
@@ -145,17 +163,21 @@ class Numbers(Direct):
         self._format = taken, {"i4x": "q", "f4x": "d", "?7x": "q"}.get(given, given)
         self._at_once = items_at_once(signature)
 
-    def many(self, guests: Guests, items: list[Any]) -> list[Any]:
-        made: list[Any] = []
+    def many(self, guests: Guests, items: list[Any]) -> Sequence[Any]:
+        if len(items) <= self._at_once:
+            driver = self._driver(guests.guest())
+            with contextlib.suppress(struct.error, TypeError, OverflowError, TrapError):
+                return self._unpacked(driver.run(self._packed(items), len(items)), len(items))
+        made: list[Any] = []  # there are too many for one call, or one of them is at fault
         at = 0
         while at < len(items):
             guest = guests.guest()
             driver = self._driver(guest)
-            some = items[at : at + self._at_once] if at or len(items) > self._at_once else items
+            some = items[at : at + self._at_once]
             try:
                 arguments = self._packed(some)
             except (struct.error, TypeError, OverflowError):
-                made += super().many(guests, some)  # one of them is none: that one only fails
+                made += super().many(guests, some)  # one of them is no number: that one only fails
                 at += len(some)
                 continue
             try:
@@ -184,7 +206,7 @@ class Numbers(Direct):
 
     def _unpacked(self, results: bytes, count: int) -> Sequence[Any]:
         values = _struct(self._format[1], count).unpack(results)
-        return list(map(bool, values)) if self.signature.result == "bool" else values
+        return tuple(map(bool, values)) if self.signature.result == "bool" else values
 
 
 @functools.lru_cache(256)
@@ -221,7 +243,7 @@ class Contract(Caller):
         item = values[0] if len(values) == 1 else list(values)
         return self._batch(guest, [item])[0]
 
-    def many(self, guests: Guests, items: list[Any]) -> list[Any]:
+    def many(self, guests: Guests, items: list[Any]) -> Sequence[Any]:
         if len(items) > 1:
             try:
                 return self._batch(guests.guest(), items)

@@ -88,6 +88,7 @@ class Guest:
         self._trap = ctypes.c_void_p()
         self._trap_at = ctypes.addressof(self._trap)
         self._functions: dict[str, Any] = {}
+        self._addresses: dict[str, int] = {}
         self._memory: Any = None
         self.heap: int | None = None  # from where on nobody uses its memory
         self.drivers: dict[str, Any] = {}
@@ -127,12 +128,13 @@ class Guest:
 
     def function(self, name: str) -> int:
         """Return where a function is; the program has been asked for its signature before."""
-        found = self._functions.get(name)
-        if found is None:
+        address = self._addresses.get(name)
+        if address is None:
             export = self._export(name)
             assert export is not None
-            found = self._functions[name] = export.of.func
-        return ctypes.addressof(found)
+            self._functions[name] = export.of.func  # to be kept where it is
+            address = self._addresses[name] = ctypes.addressof(self._functions[name])
+        return address
 
     def global_value(self, name: str) -> int | None:
         """Return the value of an exported global; None where there is none."""

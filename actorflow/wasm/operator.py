@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import compress
+from itertools import chain, compress
 from typing import Any, ClassVar
 
 from actorflow.errors import ContractError, WasmTimeoutError, summary
@@ -48,7 +49,7 @@ class Foreigner(ForeignOperator):
             threads.shutdown(wait=False, cancel_futures=True)
         self._threads.clear()
 
-    async def _outcomes(self, items: list[Any]) -> list[Any]:
+    async def _outcomes(self, items: list[Any]) -> Sequence[Any]:
         """Return the outcome of each item."""
         function = self.foreign
         sandbox, pace = function.sandbox, function.pace
@@ -74,7 +75,7 @@ class Foreigner(ForeignOperator):
         done = await asyncio.gather(*map(self._in_thread, some))
         return [outcome for outcomes in done for outcome in outcomes]
 
-    async def _in_thread(self, items: list[Any]) -> list[Any]:
+    async def _in_thread(self, items: list[Any]) -> Sequence[Any]:
         """Return the outcome of each item, computed beside the event loop; who gives up waiting ends it."""
         function = self.foreign
         work = Activated(self, self.foreign)
@@ -137,7 +138,7 @@ def _pool(function: WasmFunction) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(function.threads, 1), thread_name_prefix=f"actorflow-wasm-{function.export}")
 
 
-def _run(function: WasmFunction, lease: Lease, items: list[Any]) -> list[Any]:
+def _run(function: WasmFunction, lease: Lease, items: list[Any]) -> Sequence[Any]:
     """Call a function in a thread."""
     began = time.perf_counter()
     try:
@@ -156,6 +157,9 @@ class Stateless(Foreigner):
 
     async def process_batch(self, items: list[Any]) -> list[Any]:
         outcomes = await self._outcomes(items)
+        if type(outcomes) is tuple:
+            self._activation.out.extend(outcomes)
+            return []
         if not isinstance(self.foreign.caller, Contract):
             return [ItemError(each.error) if type(each) is Failed else each for each in outcomes]
         results: list[Any] = [None] * len(items)
@@ -189,19 +193,19 @@ class Shaped(Foreigner):
     async def process_batch(self, items: list[Any]) -> list[Any]:
         outcomes = await self._outcomes(items)
         values, results = self._values(outcomes)
-        if self.shape == "filter":
-            made = list(compress(items, values))
-        elif self.shape == "map":
-            made = values
+        if values is outcomes and self.shape == "flat_map":
+            made: Iterable[Any] = outcomes  # one of each
+        elif self.shape == "filter":
+            made = compress(items, values)
         else:
-            made = [each for some in values for each in some]
+            made = values if self.shape == "map" else chain.from_iterable(values)
         self._activation.out.extend(made)
         return results
 
-    def _values(self, outcomes: list[Any]) -> tuple[list[Any], list[Any]]:
+    def _values(self, outcomes: Sequence[Any]) -> tuple[Sequence[Any], list[Any]]:
         """Return what each outcome is worth, and the errors in the places of items that failed."""
-        if set(map(type, outcomes)) <= _VALUES:
-            return list(outcomes), []
+        if type(outcomes) is tuple or (self.shape != "flat_map" and set(map(type, outcomes)) <= _VALUES):
+            return outcomes, []
         values: list[Any] = []
         results: list[Any] = [None] * len(outcomes)
         nothing: Any = [] if self.shape == "flat_map" else False

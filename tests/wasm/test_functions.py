@@ -132,17 +132,21 @@ async def test_numbers_go_through_map_filter_and_then() -> None:
 
 async def test_a_function_stands_for_keys_folds_choices_and_feedback() -> None:
     app = App("numbers")
-    app.stream("keyed", int).flat_map(range).key_by(number("mod10")).fold(0, number("sum")).sort()
+    app.stream("keyed", int).flat_map(range).key_by(number("mod10")).fold(0, number("sum")).sort().collect()
     app.stream("total", int).flat_map(range).fold(0, number("sum"))
     app.stream("reduced", int).flat_map(range).reduce(number("sum"))
     even, odd = app.stream("split", int).flat_map(range).split(number("even"))
-    even.map(lambda n: n).merge(odd.map(lambda n: -n)).sort()
-    app.stream("sorted", int).flat_map(range).sort(number("mod10"))
+    even.map(lambda n: n).merge(odd.map(lambda n: -n)).sort().collect()
+    app.stream("sorted", int).flat_map(range).sort(number("mod10")).collect()
+    app.stream("flat", int).flat_map(range).flat_map(number("inc")).collect()
     app.stream("loop", int).map(number("inc")).feedback(when=number("even"))
 
     assert await ask(app, "keyed", 100) == [(k, sum(n for n in range(100) if n % 10 == k)) for k in range(10)]
     assert await ask(app, "total", 101) == 5_050
     assert await ask(app, "reduced", 101) == 5_050
+    assert await ask(app, "split", 6) == [-5, -3, -1, 0, 2, 4]
+    assert await ask(app, "loop", 1) == 3
+    assert await ask(app, "flat", 3) == [1, 2, 3]
     assert await ask(app, "sorted", 30) == sorted(range(30), key=lambda n: n % 10)
 
 
@@ -151,10 +155,10 @@ async def test_one_that_traps_fails_alone() -> None:
     app.stream("divide", on_error="set_aside").flat_map(lambda pairs: pairs).then(number("divide")).collect()
     async with app.local() as client:
         made = await client.request("divide", [(7, 2), (1, 0), (9, 3), 5, (0, 0), (8, 2)])
-        letters = client.host.dead_letters.list()
+        letters = await client.dead_letters()
 
     assert made == [3, 3, 4]
-    assert [letter.item for letter in letters] == ["(1, 0)", "5", "(0, 0)"]
+    assert [letter["item"] for letter in letters] == ["(1, 0)", "5", "(0, 0)"]
 
 
 async def test_order_is_kept_and_all_threads_are_used() -> None:
@@ -184,7 +188,7 @@ async def test_a_runaway_ends_by_itself_and_others_go_on_meanwhile() -> None:
             await asyncio.sleep(0.001)
         errors = await asyncio.gather(*runaways, return_exceptions=True)
 
-    assert [type(error) for error in errors] == [WasmTimeoutError] * 3
+    assert all(isinstance(error, WasmTimeoutError) for error in errors)
     assert done > 50
 
 
@@ -194,7 +198,7 @@ async def test_a_deadline_ends_what_runs_in_a_thread() -> None:
     before = threading.active_count()
     began = time.perf_counter()
     async with app.local() as client:
-        with pytest.raises(Exception, match=r"deadline|longer"):
+        with pytest.raises(Exception, match="did not end within"):
             await client.request("spin", 1, timeout_s=0.1)
 
     assert time.perf_counter() - began < 5.0
