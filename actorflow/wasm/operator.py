@@ -22,7 +22,8 @@ from actorflow.wasm import function as functions
 from actorflow.wasm.calling import Contract, Failed
 from actorflow.wasm.engine import Running
 from actorflow.wasm.function import Guests, Lease, WasmFunction, error_of, pairs_of, value_of
-from actorflow.wasm.hosting import OURS, log
+from actorflow.wasm.hosting import NOBODY, OURS, log
+from actorflow.wasm.values import hashable
 
 ABSENT: Any = object()
 
@@ -38,7 +39,7 @@ class Foreigner(ForeignOperator):
 
     def start(self) -> None:
         """Refuse what cannot run before any request comes."""
-        self._guests.give_back(self._guests.lend(functions.NOBODY, self.foreign.sandbox.batch_s))
+        self._guests.give_back(self._guests.lend(NOBODY, self.foreign.sandbox.batch_s))
 
     def stop(self) -> None:
         self._guests.clear()
@@ -121,7 +122,7 @@ class Foreigner(ForeignOperator):
                 f"{where} gave {summary(argument)} for {name}: an array of cell, key{', value' * (parts > 2)} is due",
                 module=where,
             )
-        key = functions.hashable(argument[1])
+        key = hashable(argument[1])
         Activated(self).change(name, argument[0], key, argument[2] if parts > 2 else None)
 
 
@@ -310,7 +311,7 @@ def _put_row(rows: Any, key: Any, value: Any) -> None:
 def _put_field(fields: Any, key: Any, value: Any) -> None:
     if type(value) is not list or len(value) != 2:
         raise ContractError(f"add to a map is given a field and a value in an array, not {summary(value)}")
-    fields.put(functions.hashable(value[0]), value[1])
+    fields.put(hashable(value[0]), value[1])
 
 
 _CHANGE: dict[tuple[str, str], Any] = {
@@ -320,11 +321,11 @@ _CHANGE: dict[tuple[str, str], Any] = {
     ("max", "add"): lambda extreme, key, value: extreme.put(value),
     ("min", "add"): lambda extreme, key, value: extreme.put(value),
     ("register", "add"): lambda register, key, value: register.put(value),
-    ("set", "add"): lambda members, key, value: members.add(functions.hashable(value)),
-    ("set", "remove"): lambda members, key, value: members.discard(functions.hashable(value)),
-    ("grow_set", "add"): lambda members, key, value: members.add(functions.hashable(value)),
+    ("set", "add"): lambda members, key, value: members.add(hashable(value)),
+    ("set", "remove"): lambda members, key, value: members.discard(hashable(value)),
+    ("grow_set", "add"): lambda members, key, value: members.add(hashable(value)),
     ("map", "add"): _put_field,
-    ("map", "remove"): lambda fields, key, value: fields.discard(functions.hashable(value)),
+    ("map", "remove"): lambda fields, key, value: fields.discard(hashable(value)),
     ("log", "add"): lambda entries, key, value: entries.append(value),
 }
 """By kind of cell and verb; which access allows it the handle knows."""
