@@ -243,7 +243,14 @@ class Activated:
             raise AccessError(
                 f"{self._operator.foreign.reference}: a {kind} such as {cell!r} has {known}, no {verb}", cell=cell
             )
-        do(handle, _typed(key, access.cell.key_type, cell), _typed(value, access.cell.value_type, cell, verb))
+        if (kind, verb) == ("map", "add"):
+            if type(value) is not list or len(value) != 2:
+                said = f"add to a map such as {cell!r} is given a field and a value in an array, not {summary(value)}"
+                raise ContractError(said, module=self._operator.foreign.reference)
+            value = [value[0], _typed(value[1], access.cell.value_type, cell)]
+        else:
+            value = _typed(value, access.cell.value_type, cell, verb)
+        do(handle, _typed(key, access.cell.key_type, cell), value)
 
     def _handle(self, cell: str, key: Any) -> tuple[Any, Any]:
         function = self._operator.foreign
@@ -309,8 +316,6 @@ def _put_row(rows: Any, key: Any, value: Any) -> None:
 
 
 def _put_field(fields: Any, key: Any, value: Any) -> None:
-    if type(value) is not list or len(value) != 2:
-        raise ContractError(f"add to a map is given a field and a value in an array, not {summary(value)}")
     fields.put(hashable(value[0]), value[1])
 
 
