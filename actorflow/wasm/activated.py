@@ -38,7 +38,13 @@ class Activated:
     def change(self, verb: str, cell: str, key: Any, value: Any) -> None:
         access, handle = self._handle(cell, key)
         kind = access.cell.kind
-        typed = _typed(value, access.cell.value_type, cell, verb)
+        if (kind, verb) == ("map", "add"):
+            if type(value) is not list or len(value) != 2:
+                said = f"add to map {cell!r} is given a field and a value in an array, not {summary(value)}"
+                raise ContractError(said, module=self._function.reference)
+            typed = [value[0], _typed(value[1], access.cell.value_type, cell)]
+        else:
+            typed = _typed(value, access.cell.value_type, cell, verb)
         if kind == "table" and verb in {"put", "delete"}:
             row = _typed(key, access.cell.key_type, cell)
             if verb == "put":
@@ -110,12 +116,6 @@ _READ: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _put_field(fields: Any, value: Any) -> None:
-    if type(value) is not list or len(value) != 2:
-        raise ContractError(f"add to a map is given a field and a value in an array, not {summary(value)}")
-    fields.put(hashable(value[0]), value[1])
-
-
 _CHANGE: dict[tuple[str, str], Callable[[Any, Any], None]] = {
     ("counter", "add"): lambda counter, value: counter.add(value),
     ("max", "add"): lambda extreme, value: extreme.put(value),
@@ -124,7 +124,7 @@ _CHANGE: dict[tuple[str, str], Callable[[Any, Any], None]] = {
     ("set", "add"): lambda members, value: members.add(hashable(value)),
     ("set", "remove"): lambda members, value: members.discard(hashable(value)),
     ("grow_set", "add"): lambda members, value: members.add(hashable(value)),
-    ("map", "add"): _put_field,
+    ("map", "add"): lambda fields, value: fields.put(hashable(value[0]), value[1]),
     ("map", "remove"): lambda fields, value: fields.discard(hashable(value)),
     ("log", "add"): lambda entries, value: entries.append(value),
 }

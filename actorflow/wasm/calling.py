@@ -17,7 +17,6 @@ from typing import Any, Protocol
 from actorflow.errors import ContractError, TrapError, WasmTimeoutError, summary
 from actorflow.wasm.driver import SLOT, Driver, items_at_once
 from actorflow.wasm.guest import Guest
-from actorflow.wasm.hosting import ALLOC
 from actorflow.wasm.program import Program, Signature
 from actorflow.wasm.values import from_guest, to_guest
 
@@ -262,15 +261,7 @@ class Contract(Caller):
             return Failed(error)
 
     def _batch(self, guest: Guest, items: list[Any]) -> list[Any]:
-        data = to_guest(items)
-        values = guest.integers
-        values[0] = len(data)
-        guest.call(guest.function(ALLOC), 1)
-        pointer = values[0] & 0xFFFFFFFF
-        guest.write(pointer, data)
-        values[0], values[2] = pointer, len(data)
-        guest.call(guest.function(self.export), 2)
-        outcomes = from_guest(guest.read(*_where(values[0])))
+        outcomes = from_guest(guest.batch(self.export, to_guest(items)))
         if type(outcomes) is not list or len(outcomes) != len(items):
             seen = f"{len(outcomes)} outcomes" if type(outcomes) is list else summary(outcomes)
             guest.spent = True

@@ -26,7 +26,7 @@ from actorflow.wasm.engine import (
     new_error,
     one_line,
 )
-from actorflow.wasm.hosting import NOBODY, Work, forget, know
+from actorflow.wasm.hosting import ALLOC, NOBODY, Work, forget, know
 
 if TYPE_CHECKING:
     from actorflow.wasm.program import Program, Sandbox
@@ -166,6 +166,18 @@ class Guest:
         error = call_function(self.context, function, self._values, count, self._trap_at)
         if error or self._trap.value:
             self._failed(error)
+
+    def batch(self, export: str, data: bytes) -> bytes:
+        """Give a function a batch and return its outcomes, both as bytes. Raises: as `call`; ContractError."""
+        values = self.integers
+        values[0] = len(data)
+        self.call(self.function(ALLOC), 1)
+        pointer = values[0] & 0xFFFFFFFF
+        self.write(pointer, data)
+        values[0], values[2] = pointer, len(data)
+        self.call(self.function(export), 2)
+        packed = values[0]
+        return self.read(packed >> 32, packed & 0xFFFFFFFF)
 
     def _failed(self, error: int) -> NoReturn:
         self.spent = True
