@@ -1,8 +1,8 @@
 """The case programs under `benchmarks/cases`, each against the facts that its case gives.
 
 A case is a file in `show/`: what to run, with which parameters, and what must come out. Its program is the module
-`benchmarks.cases.{family}_{workload}`, and a second one is `…_loop`, where it exists: the same with feedback edges,
-rounds or recursion. `ACTORFLOW_STRICT=1` sends every item through the codec.
+`benchmarks.cases.{family}_{workload}`. Others are, where they exist, `…_loop`, the same with feedback edges, rounds or
+recursion, and `…_wasm`, with functions in WASM. `ACTORFLOW_STRICT=1` sends every item through the codec.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ STRICT = os.environ.get("ACTORFLOW_STRICT", "") == "1"
 
 SLOW = {  # about five seconds and more, if only in strict mode
     "flow-11-collatz",
+    "flow-11-collatz-wasm",
     "savina-14-logmap-default",
     "savina-23-fib-default",
     "savina-23-fib-default-loop",
@@ -49,11 +50,11 @@ SLOW = {  # about five seconds and more, if only in strict mode
 }
 
 # numbers that a case quotes from its source and says cannot be met
-QUOTED = {"savina-27-sor": {"suite_ref_val"}}
+QUOTED = {"savina-27-sor": {"suite_ref_val"}, "state-16-wasm": {"note"}}
 
 
 def parameters() -> list[Any]:
-    """Return each case with each of its programs, the second one under the case's name and "-loop"."""
+    """Return each case with each of its programs, the others under the case's name and "-loop" or "-wasm"."""
     return [
         pytest.param(case, program, id=run, marks=[pytest.mark.slow] if run in SLOW else [])
         for name, case in CASES.items()
@@ -64,8 +65,9 @@ def parameters() -> list[Any]:
 def programs_of(name: str, case: dict[str, Any]) -> Iterator[tuple[str, str]]:
     plain = f"benchmarks.cases.{case['family']}_{case['workload']}"
     yield plain, name
-    if importlib.util.find_spec(f"{plain}_loop") is not None:
-        yield f"{plain}_loop", f"{name}-loop"
+    for other in ("loop", "wasm"):
+        if importlib.util.find_spec(f"{plain}_{other}") is not None:
+            yield f"{plain}_{other}", f"{name}-{other}"
 
 
 @pytest.mark.parametrize(("case", "program_name"), parameters())
