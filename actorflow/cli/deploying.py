@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import click
@@ -39,7 +39,7 @@ class _Host:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._session = aiohttp.ClientSession(connector=connector, headers=headers)
 
-    async def __aenter__(self) -> _Host:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -80,12 +80,15 @@ def deploy(file: Path, url: str, *, as_json: bool) -> None:
     of the old one: its state stays, requests under way finish on the version that they began with. Needs the token that
     `actorflow host` says, in ACTORFLOW_DEPLOY_TOKEN.
     """
-    run_to_the_end(_deploy(file, url, as_json=as_json))
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise click.ClickException(f"{file} is not UTF-8: {error}") from None
+    run_to_the_end(_deploy(file, text, url, as_json=as_json))
 
 
-async def _deploy(file: Path, url: str, *, as_json: bool) -> None:
+async def _deploy(file: Path, text: str, url: str, *, as_json: bool) -> None:
     form = form_of(file.name)
-    text = file.read_text(encoding="utf-8")
     data, _ = read(text, form, file=str(file))
     name = data.get("app") if isinstance(data, dict) else None
     if not isinstance(name, str):

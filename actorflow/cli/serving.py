@@ -148,7 +148,7 @@ def host(
     actorflow undeploy app
 
     Streams answer like those of any app. Without --apps a restart forgets what was deployed.
-    """
+    """  # noqa: D301 - click looks for that control character
     start = _Start.of(**options)
     given = deploy_token_file.read_text().strip() if deploy_token_file else os.environ.get("ACTORFLOW_DEPLOY_TOKEN")
     token = given or start.door["token"] or secrets.token_urlsafe(24)

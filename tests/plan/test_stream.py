@@ -399,7 +399,7 @@ def test_a_list_that_a_fold_begins_with_is_each_request_s_own() -> None:
 class Elsewhere(Foreign):
     reference = "else:where#there"
     __name__ = "there"
-    options: Any = {}
+    options: ClassVar[Any] = {}
 
     def __call__(self, *values: Any) -> Any:
         return values[0]

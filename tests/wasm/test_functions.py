@@ -206,7 +206,7 @@ async def test_a_deadline_ends_what_runs_in_a_thread() -> None:
     for _ in range(100):
         if threading.active_count() <= before + 1:  # the clock may have begun
             break
-        time.sleep(0.01)
+        await asyncio.sleep(0.01)
     assert threading.active_count() <= before + 1
 
 
