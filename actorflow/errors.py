@@ -2,6 +2,7 @@
 
     ActorflowError
     ├── TopologyError               the graph cannot run; every fault is listed
+    ├── SpecError                   an app that is written as data cannot be read, or an app not be written so
     ├── UnknownStreamError          no stream, actor, request or dead letter of that name
     ├── InvalidItemError            a door refused an item that does not fit the declared type
     ├── CodecError                  a value cannot cross the wire
@@ -125,6 +126,22 @@ class TopologyError(ActorflowError):
         listed = (faults,) if isinstance(faults, str) else tuple(faults)
         head = "the graph cannot run" if len(listed) == 1 else f"the graph cannot run, {len(listed)} faults"
         super().__init__(f"{head}: " + "; ".join(listed), **fields)
+        self.faults = listed
+
+
+class SpecError(ActorflowError):
+    """An app that is written as data cannot be read, or an app cannot be written as data.
+
+    `faults` lists everything found, each with its file, line and place in it, or with its stream and step.
+    """
+
+    FIELDS: ClassVar[tuple[str, ...]] = (*ActorflowError.FIELDS, "faults")
+    faults: tuple[str, ...] = ()
+
+    def __init__(self, faults: Sequence[str] | str, **fields: Any) -> None:
+        listed = (faults,) if isinstance(faults, str) else tuple(faults)
+        head = "" if len(listed) == 1 else f"{len(listed)} faults: "
+        super().__init__(head + "; ".join(listed), **fields)
         self.faults = listed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import typing
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from functools import partial
@@ -487,7 +488,8 @@ class Pool:
 def _typed(stream: Named, value: Any) -> Any:
     """Return a reply as the type that the stream declares, where the caller named the stream by a point of it."""
     kind = Any if isinstance(stream, str) else stream.reply_type
-    if kind is Any or kind is None or (isinstance(kind, type) and isinstance(value, kind)):
+    instances = isinstance(kind, type) and not typing.is_typeddict(kind)
+    if kind is Any or kind is None or (instances and isinstance(value, kind)):
         return value
     try:
         return msgspec.convert(value, kind)

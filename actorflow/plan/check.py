@@ -91,7 +91,7 @@ def faults_of(app: AppPlan) -> Iterator[str]:
             continue
         wanted = _bare(streams[schedule.stream].request_type)
         anything = wanted is UNKNOWN or wanted is object or not isinstance(wanted, type)
-        if not anything and not isinstance(schedule.item, wanted):
+        if not anything and (typing.is_typeddict(wanted) or not isinstance(schedule.item, wanted)):
             try:
                 msgspec.convert(schedule.item, wanted)
             except (msgspec.ValidationError, TypeError) as error:

@@ -10,6 +10,7 @@ is added twice and nothing is undone, so accumulators may be mutable.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -39,6 +40,16 @@ class Fold:
     def __init__(self) -> None:
         self.key: Callable[[Any], Any] | None = None  # set by the wiring where the input is keyed
 
+    def declared(self) -> tuple[Any, ...]:
+        """Return what the fold was made with: of two of one class that have the same either may stand for the other."""
+        return ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and isinstance(other, Fold) and other.declared() == self.declared()
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
     def begin(self) -> Any:
         """Return an empty state."""
         raise NotImplementedError
@@ -65,6 +76,25 @@ class Fold:
         raise NotImplementedError
 
 
+class Constant:
+    """Makes the same value again and again; a copy of it where it can be changed."""
+
+    __slots__ = ("_changes", "value")
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self._changes = isinstance(value, (list, dict, set))
+
+    def __call__(self) -> Any:
+        return copy.deepcopy(self.value) if self._changes else self.value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Constant) and type(other.value) is type(self.value) and other.value == self.value
+
+    def __hash__(self) -> int:
+        return hash(type(self.value))
+
+
 class FoldTotal(Fold):
     """One value: `step(value, item)` from `initial`; emitted at the end of input, also when no item came after all."""
 
@@ -75,6 +105,9 @@ class FoldTotal(Fold):
         super().__init__()
         self.initial = initial
         self.step = step
+
+    def declared(self) -> tuple[Any, ...]:
+        return self.initial, self.step
 
     def begin(self) -> list[Any]:
         return [self.initial()]
@@ -101,6 +134,9 @@ class FoldKeyed(Fold):
         self.initial = initial
         self.step = step
 
+    def declared(self) -> tuple[Any, ...]:
+        return self.initial, self.step
+
     def begin(self) -> dict[Any, Any]:
         return {}
 
@@ -124,6 +160,9 @@ class ReduceTotal(Fold):
     def __init__(self, step: Callable[[Any, Any], Any]) -> None:
         super().__init__()
         self.step = step
+
+    def declared(self) -> tuple[Any, ...]:
+        return (self.step,)
 
     def begin(self) -> list[Any]:
         return []
@@ -211,6 +250,9 @@ class Sort(Fold):
         self.by = by
         self.reverse = reverse
 
+    def declared(self) -> tuple[Any, ...]:
+        return self.by, self.reverse
+
     def begin(self) -> list[Any]:
         return []
 
@@ -236,6 +278,9 @@ class Top(Fold):
         self.count = count
         self.by = by
         self.reverse = reverse
+
+    def declared(self) -> tuple[Any, ...]:
+        return self.count, self.by, self.reverse
 
     def begin(self) -> list[tuple[Any, Any]]:
         return []
@@ -327,6 +372,9 @@ class Batch(Fold):
     def __init__(self, count: int) -> None:
         super().__init__()
         self.count = count
+
+    def declared(self) -> tuple[Any, ...]:
+        return (self.count,)
 
     def begin(self) -> list[Any]:
         return []

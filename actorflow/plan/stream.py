@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator as operators
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Final, Generic, Literal, TypeVar, cast
+from weakref import WeakValueDictionary
 
 from actorflow.plan import folds
+from actorflow.plan.foreign import Foreign, in_stream
 from actorflow.plan.operator import ItemFailure, OnError, Operator, Restart
 from actorflow.plan.rounds import UNSET, LoopEnd, Rounds
 from actorflow.plan.topology import (
@@ -141,6 +144,7 @@ class Stream(Generic[Q, T]):
     def _function(
         self, shape: Literal["map", "filter", "flat_map"], call: Callable[..., Any], name: str | None
     ) -> Stream[Q, Any]:
+        call = in_stream(call)
         own = getattr(call, "__name__", "")
         return self._then(Function, name or (own if own.isidentifier() else shape), shape=shape, call=call)
 
@@ -160,7 +164,7 @@ class Stream(Generic[Q, T]):
         shards are the unit of ownership: operators keyed by the same space meet the same key on the same host.
         """
         field = key if isinstance(key, str) else None
-        function = field_getter(field) if field is not None else cast("Callable[[Any], Any] | None", key)
+        function = field_getter(field) if field is not None else cast("Callable[[Any], Any] | None", in_stream(key))
         own = getattr(key, "__name__", "")
         label = space or field or (own if own.isidentifier() else f"{self.name}.key")
         return self._then(KeyBy, name or "key_by", key=function, field=field, space=KeySpace(label, shards))
@@ -169,7 +173,7 @@ class Stream(Generic[Q, T]):
 
     def then(
         self,
-        operator: type[Operator],
+        operator: type[Operator] | Foreign,
         *args: Any,
         name: str | None = None,
         replicas: int = 1,
@@ -181,7 +185,7 @@ class Stream(Generic[Q, T]):
         feedback: Stream[Q, Any] | bool = False,
         **kwargs: Any,
     ) -> Stream[Q, Any]:
-        """Hand each item to an operator; further arguments are given to its constructor.
+        """Hand each item to an operator, or to a function of another language; further arguments go to its constructor.
 
         A keyed operator (after `key_by`) runs once per host; `replicas` is for those without a key.
 
@@ -193,10 +197,12 @@ class Stream(Generic[Q, T]):
         """
         if isinstance(feedback, Stream):
             self._check_same_stream(feedback)
+        stands = in_stream(operator)
+        kind = stands.operator("then") if isinstance(stands, Foreign) else stands
         step = self._plan.add(
             Then,
-            name or getattr(operator, "__name__", "operator"),
-            operator=operator,
+            name or getattr(stands, "__name__", None) or getattr(kind, "__name__", "operator"),
+            operator=kind,
             args=args,
             kwargs=kwargs,
             replicas=replicas,
@@ -204,7 +210,7 @@ class Stream(Generic[Q, T]):
             on_error=on_error,
             restart=restart,
             mailbox_envelopes=mailbox_envelopes,
-            priority=priority,
+            priority=in_stream(priority),
         )
         after = self._connect(step)
         if feedback is not False:
@@ -242,7 +248,7 @@ class Stream(Generic[Q, T]):
             self._plan.add(
                 Route,
                 name or "split",
-                choose=lambda item: "true" if predicate(item) else "false",
+                choose=chooser(in_stream(predicate)),
                 outputs=("true", "false"),
             )
         )._step
@@ -250,7 +256,7 @@ class Stream(Generic[Q, T]):
 
     def route(self, choose: Callable[[T], Any], *outputs: str, name: str | None = None) -> dict[str, Stream[Q, T]]:
         """Return one point per output; each item leaves by the output that `choose(item)` names."""
-        step = self._connect(self._plan.add(Route, name or "route", choose=choose, outputs=outputs))._step
+        step = self._connect(self._plan.add(Route, name or "route", choose=in_stream(choose), outputs=outputs))._step
         return {output: Stream(self._plan, step, output) for output in outputs}
 
     def broadcast(self, count: int) -> tuple[Stream[Q, T], ...]:
@@ -279,6 +285,7 @@ class Stream(Generic[Q, T]):
 
     def source(self, make: Callable[..., Iterable[U]], *, name: str | None = None) -> Stream[Q, U]:
         """Return a further source: each request starts `make(request)` and sends what it yields."""
+        make = in_stream(make)
         own = getattr(make, "__name__", "")
         step = self._plan.add(Source, name or (own if own.isidentifier() else "source"), make=make)
         return Stream(self._plan, step)
@@ -310,8 +317,8 @@ class Stream(Generic[Q, T]):
         """
         if to is not None:
             self._check_same_stream(to)
-        _check_rounds(rounds)
-        step = self._plan.add(Feedback, name or "feedback", when=when, trips_max=trips_max, rounds=rounds)
+        rounds = _checked_rounds(rounds)
+        step = self._plan.add(Feedback, name or "feedback", when=in_stream(when), trips_max=trips_max, rounds=rounds)
         self._connect(step)
         target = self._step if to is None else to._step
         self._plan.edges.append(Edge(step.number, target.number, AGAIN, back=True))
@@ -356,7 +363,7 @@ class Stream(Generic[Q, T]):
         The last state goes on, once per request. `until` or `rounds_max` is needed: the loop has no other end. They and
         the others are those of `Rounds`; `.loop_end` is the point of the end.
         """
-        rounds = _rounds(until, rounds_max, fold, initial, state, update, None)
+        rounds = _checked_rounds(_rounds(until, rounds_max, fold, initial, state, update, None))
         step = self._connect(self._plan.add(Replay, name or "replay", rounds=rounds))._step
         self._body_of(body, Stream(self._plan, step, AGAIN))._connect(step, side=BACK, back=True)
         return Stream(self._plan, step)
@@ -381,9 +388,15 @@ class Stream(Generic[Q, T]):
         into the body smallest first, up to `ahead` at a time, so that less is done twice (shortest paths).   rounds:
         changes go round together instead, in synchronous rounds (`Rounds()` asks for nothing else).
         """
-        _check_rounds(rounds)
         step = self._connect(
-            self._plan.add(Delta, name or "delta", combine=combine, priority=priority, ahead=ahead, rounds=rounds)
+            self._plan.add(
+                Delta,
+                name or "delta",
+                combine=in_stream(combine),
+                priority=in_stream(priority),
+                ahead=ahead,
+                rounds=_checked_rounds(rounds),
+            )
         )._step
         self._body_of(body, Stream(self._plan, step, AGAIN))._connect(step, side=BACK, back=True)
         return Stream(self._plan, step)
@@ -425,12 +438,14 @@ class Stream(Generic[Q, T]):
         `initial` is a value, or a function that makes one (needed where the value is mutable). Without a key one value
         comes out, also when there was no item; with a key, pairs of key and value.
         """
-        begin: Callable[[], Any] = initial if callable(initial) else lambda: initial
+        initial, step = in_stream(initial), in_stream(step)
+        begin: Callable[[], Any] = initial if callable(initial) else folds.Constant(initial)
         fold = folds.FoldKeyed(begin, step) if self._keyed() else folds.FoldTotal(begin, step)
         return self._gather(fold, name)
 
     def reduce(self, step: Callable[[T, T], T], *, name: str | None = None) -> Stream[Q, Any]:
         """Combine the items of a request two by two, per key where keyed; nothing comes of no items."""
+        step = in_stream(step)
         return self._gather(folds.ReduceKeyed(step) if self._keyed() else folds.ReduceTotal(step), name)
 
     def count(self, *, name: str | None = None) -> Stream[Q, Any]:
@@ -441,13 +456,13 @@ class Stream(Generic[Q, T]):
         self, by: Callable[[T], Any] | None = None, *, reverse: bool = False, name: str | None = None
     ) -> Stream[Q, T]:
         """Emit the items of a request in order, at the end of input."""
-        return self._gather(folds.Sort(by, reverse=reverse), name)
+        return self._gather(folds.Sort(in_stream(by), reverse=reverse), name)
 
     def top(
         self, count: int, by: Callable[[T], Any] | None = None, *, reverse: bool = True, name: str | None = None
     ) -> Stream[Q, T]:
         """Emit the first `count` items of `sort(by, reverse)`: by default the largest, largest first."""
-        return self._gather(folds.Top(count, by, reverse=reverse), name)
+        return self._gather(folds.Top(count, in_stream(by), reverse=reverse), name)
 
     def distinct(self, *, name: str | None = None) -> Stream[Q, T]:
         """Let each item (or the first of each key, where keyed) pass once."""
@@ -477,9 +492,8 @@ class Stream(Generic[Q, T]):
         Raises: ValueError when `other` is a point of another stream.
         """
         self._check_same_stream(other)
-        left = field_getter(key) if isinstance(key, str) else key
         wanted = key if other_key is None else other_key
-        right = field_getter(wanted) if isinstance(wanted, str) else wanted
+        left, right = (field_getter(each) if isinstance(each, str) else in_stream(each) for each in (key, wanted))
         step = self._plan.add(Join, name or "join", left_key=left, right_key=right, how=how)
         other._connect(step, side="right")
         return self._connect(step, side="left")
@@ -526,24 +540,56 @@ def _rounds(
     return Rounds(until=until, rounds_max=rounds_max, fold=fold, initial=initial, state=state, update=update, vote=vote)
 
 
-def _check_rounds(rounds: Any) -> None:
-    if rounds is not None and not isinstance(rounds, Rounds):
+def _checked_rounds(rounds: Any) -> Rounds | None:
+    """Return rounds with what stands in a stream for their functions. Raises: TypeError when they are none."""
+    if rounds is None:
+        return None
+    if not isinstance(rounds, Rounds):
         raise TypeError(f"rounds= takes Rounds(…), with its brackets, or None, not {rounds!r}")
+    return dataclasses.replace(rounds, **{name: in_stream(getattr(rounds, name)) for name in Rounds.__slots__})
 
 
 def _name(thing: Any) -> str:
     return getattr(thing, "__name__", None) or repr(thing)
 
 
+_made: Final[WeakValueDictionary[Any, Callable[[Any], Any]]] = WeakValueDictionary()
+"""What `field_getter` and `chooser` made: the same for the same, so that topologies are equal and can be written down.
+
+A plain function is called faster than an instance with `__call__`: of these there is one call per item.
+"""
+
+
 def field_getter(field: str) -> Callable[[Any], Any]:
-    """Return a function that reads a field of a mapping or an attribute of an object."""
+    """Return the function that reads a field of a mapping or an attribute of an object; its `field` is the name."""
+    made = _made.get(("field", field))
+    if made is not None:
+        return made
     from_attribute, from_mapping = operators.attrgetter(field), operators.itemgetter(field)
 
     def get(item: Any) -> Any:
         return from_mapping(item) if isinstance(item, Mapping) else from_attribute(item)
 
     get.__name__ = field if field.isidentifier() else "field"
-    return get
+    get.field = field  # type: ignore[attr-defined]
+    return _made.setdefault(("field", field), get)
+
+
+def chooser(predicate: Callable[[Any], Any]) -> Callable[[Any], str]:
+    """Return the function that names the output of a split; its `predicate` is what decides."""
+    try:
+        made = _made.get(("split", predicate))
+    except TypeError:  # a predicate without a hash is the same as no other
+        return _chooser(predicate)
+    return made or _made.setdefault(("split", predicate), _chooser(predicate))
+
+
+def _chooser(predicate: Callable[[Any], Any]) -> Callable[[Any], str]:
+    def choose(item: Any) -> str:
+        return "true" if predicate(item) else "false"
+
+    choose.predicate = predicate  # type: ignore[attr-defined]
+    return choose
 
 
 def declare(
@@ -573,4 +619,4 @@ def declare(
     return Stream(plan, plan.add(Entry, "entry"))
 
 
-__all__ = ["Stream", "StreamPlan", "declare", "field_getter"]
+__all__ = ["Stream", "StreamPlan", "chooser", "declare", "field_getter"]

@@ -306,7 +306,7 @@ def _checker(cell: Cell, kind: Any, what: str) -> Callable[[Any], None] | None:
     """Return what refuses values that are not of a declared type; None when anything goes."""
     if kind is Any or kind is object:
         return None
-    exact = kind if isinstance(kind, type) else None
+    exact = kind if isinstance(kind, type) and not typing.is_typeddict(kind) else None
 
     def check(value: Any) -> None:
         if type(value) is exact:

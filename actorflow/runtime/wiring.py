@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import typing
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -536,10 +537,12 @@ def _checker(kind: Any) -> Callable[[Any], Any] | None:
     if kind is Any or kind is object or kind is None:
         return None
 
+    instances = isinstance(kind, type) and not typing.is_typeddict(kind)  # of a record there are none, only dicts
+
     def check(item: Any) -> Any:
         if type(item) is kind:
             return item
-        if isinstance(kind, type) and isinstance(item, kind) and not (kind in {int, float} and type(item) is bool):
+        if instances and isinstance(item, kind) and not (kind in {int, float} and type(item) is bool):
             return item
         return msgspec.convert(item, kind)
 

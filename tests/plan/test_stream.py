@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actorflow import App, Operator
+from actorflow import App, Operator, Rounds
 from actorflow.plan import folds
+from actorflow.plan.foreign import Foreign, ForeignOperator
 from actorflow.plan.stream import Stream, field_getter
 from actorflow.plan.topology import (
     Discard,
@@ -336,3 +337,108 @@ def test_reached_is_what_a_path_leads_to(graph: tuple[int, list[tuple[int, int]]
 
 def test_a_long_chain_has_no_cycle_and_needs_no_deep_stack() -> None:
     assert topology_of(3000, [(n, n + 1) for n in range(2999)]).cycle() is None
+
+
+# Equal streams, and functions of other languages
+
+
+def written_twice(build: Callable[[Stream[Any, Any]], Any]) -> tuple[Topology, Topology]:
+    """Return the topology of the same steps in two apps."""
+    points = (stream(), stream())
+    for point in points:
+        build(point)
+    return points[0].topology, points[1].topology
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda point: point.key_by("sku").count(),
+        lambda point: point.join(point, "sku", "article"),
+        lambda point: point.split(bool),
+        lambda point: point.fold(0, max).sort(abs).top(3, abs).batch(2).reduce(min).collect().distinct(),
+        lambda point: point.fold([], max),
+    ],
+)
+def test_streams_that_are_written_alike_are_equal(build: Callable[[Stream[Any, Any]], Any]) -> None:
+    one, other = written_twice(build)
+
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (lambda point: point.key_by("sku").count(), lambda point: point.key_by("name").count()),
+        (lambda point: point.split(bool), lambda point: point.split(all)),
+        (lambda point: point.fold(0, max), lambda point: point.fold(False, max)),
+        (lambda point: point.top(3), lambda point: point.top(4)),
+        (lambda point: point.sort(), lambda point: point.collect()),
+    ],
+)
+def test_streams_that_differ_are_not_equal(
+    one: Callable[[Stream[Any, Any]], Any], other: Callable[[Stream[Any, Any]], Any]
+) -> None:
+    points = (stream(), stream())
+
+    one(points[0])
+    other(points[1])
+
+    assert points[0].topology != points[1].topology
+
+
+def test_a_list_that_a_fold_begins_with_is_each_request_s_own() -> None:
+    (fold,) = (each.fold for each in stream().fold([], list.__iadd__).topology.steps if isinstance(each, Gather))
+    state = fold.begin()
+
+    fold.add(state, [["a"]])
+
+    assert fold.begin() == [[]]
+
+
+class Elsewhere(Foreign):
+    reference = "else:where#there"
+    __name__ = "there"
+    options: Any = {}
+
+    def __call__(self, *values: Any) -> Any:
+        return values[0]
+
+    def operator(self, shape: Any) -> Any:
+        return ElsewhereOperator
+
+
+class ElsewhereOperator(ForeignOperator):
+    foreign = Elsewhere()
+
+    def process(self, item: Any) -> Any:
+        return item
+
+
+class Compiled:
+    """A Python function that was compiled to something else."""
+
+    __name__ = "python"
+
+    def __in_stream__(self) -> Any:
+        return ElsewhereOperator.foreign
+
+    def __call__(self, *values: Any) -> Any:
+        raise AssertionError("what it was compiled to is called")
+
+
+@pytest.mark.parametrize("foreign", [ElsewhereOperator.foreign, Compiled()])
+def test_a_function_of_another_language_stands_where_one_of_python_may(foreign: Any) -> None:
+    one = ElsewhereOperator.foreign
+    point = stream().map(foreign).filter(foreign).key_by(foreign).fold(foreign, foreign)
+    point = point.sort(foreign).then(foreign, priority=foreign).feedback(when=foreign, rounds=Rounds(until=foreign))
+    yes, _ = point.split(foreign)
+    yes.join(point, foreign).delta(lambda point: point, combine=foreign, priority=foreign)
+
+    assert [step(point, name).call for name in ("there", "there_2")] == [one, one]
+    assert step(point, "key_by").key is one
+    assert (step(point, "fold").fold.initial, step(point, "sort").fold.by) == (one, one)
+    assert (step(point, "there_3").operator, step(point, "there_3").priority) == (ElsewhereOperator, one)
+    assert (step(point, "feedback").when, step(point, "feedback").rounds.until) == (one, one)
+    assert step(point, "split").choose.predicate is one
+    assert (step(point, "join").left_key, step(point, "delta").combine) == (one, one)
