@@ -1,0 +1,1 @@
+"""Functions that run as WebAssembly: typed Python, compiled to core modules."""
