@@ -29,6 +29,8 @@ from actorflow.wasm.traps import TRAP_GLOBAL
 from actorflow.wasm.tree import Function
 
 TYPES_SECTION = "actorflow.types"
+MEMORY, HEAP_BASE = "memory", "__heap_base"
+EXPORTS = frozenset({TRAP_GLOBAL, MEMORY, HEAP_BASE})
 FUNCTIONS_MAX = 1000
 
 
@@ -64,7 +66,12 @@ def compile_function(function: Any) -> Compiled:
 
 def _reached(function: Any) -> dict[FunctionType, Function]:
     """Return all functions that may be called, in the order in which they are found."""
-    functions = {function: function_of(source_of(function))}
+    first = source_of(function)
+    if first.tree.name in EXPORTS:
+        raise first.refusal(
+            first.tree.lineno, f"'{first.tree.name}' is the name of what every module exports", "any other"
+        )
+    functions = {function: function_of(first)}
     ahead = list(functions[function].calls)
     for each in ahead:  # grows
         if each not in functions:
@@ -120,8 +127,8 @@ def _module_of(functions: dict[FunctionType, Function]) -> bytes:
     if with_depth:
         module.add_global("i64", 0, mutable=True)
     if bytes in root.signature.params.values():
-        module.add_memory(1, export="memory")
-        module.add_global("i32", 0, mutable=False, export="__heap_base")
+        module.add_memory(1, export=MEMORY)
+        module.add_global("i32", 0, mutable=False, export=HEAP_BASE)
     module.customs.append((TYPES_SECTION, _types_of(root)))
     return module.encoded()
 

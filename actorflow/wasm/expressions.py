@@ -10,7 +10,7 @@ import builtins
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from actorflow.errors import CompileError
@@ -279,10 +279,9 @@ class Expressions:
                 f"a call of '{ast.unparse(node.func)}' is outside the subset",
                 "calls of functions by the name they have in the module",
             )
-        try:
+        built_in = None
+        if isinstance(called, (type, BuiltinFunctionType)):
             built_in = self._built_in(called, node, line)
-        except TypeError:  # what cannot be hashed is no function of ours
-            built_in = None
         if built_in is not None:
             return built_in
         if not isinstance(node.func, ast.Name):
@@ -293,7 +292,7 @@ class Expressions:
             )
         return self._call_of(called_function(self._source, node.func.id, line), node, line)
 
-    def _built_in(self, called: Any, node: ast.Call, line: int) -> Expression | None:
+    def _built_in(self, called: object, node: ast.Call, line: int) -> Expression | None:
         """Return what a call of a function of Python gives, or None where the function is none of those known."""
         if called is len:
             (given,) = self._arguments(node, 1, "len")
@@ -336,7 +335,7 @@ class Expressions:
         try:
             return Constant(float, line, float(text))
         except ValueError:
-            raise self._source.refusal(line, f"float({text!r}) raises ValueError", "a number, 'inf' or 'nan'")
+            raise self._source.refusal(line, f"float({text!r}) raises ValueError", "a number, 'inf', 'nan'") from None
 
     def _call_of(self, function: FunctionType, node: ast.Call, line: int) -> Expression:
         name = function.__name__

@@ -39,6 +39,9 @@ class Source:
     def meaning(self, name: str) -> Any:
         """Return what a name that is no local stands for now: of the functions around, the module, or Python."""
         code = self.function.__code__
+        private = name.startswith("__") and not name.endswith("__")  # in a class, Python reads another name
+        if private and name not in (*code.co_names, *code.co_freevars):
+            return MISSING
         if name in code.co_freevars:
             try:
                 return (self.function.__closure__ or ())[code.co_freevars.index(name)].cell_contents

@@ -16,8 +16,8 @@ BYTES = [b"", b"\x00", b"\xff\x80\x7f", b"hello", bytes(range(20))]
 NUMBERS = ("int", "float", "bool")
 
 
-def draw_int(chance: random.Random) -> int:
-    how = chance.random()
+def draw_int(chance: random.Random, *, tame: bool = False) -> int:
+    how = 0.5 if tame and chance.random() < 0.9 else chance.random()
     if how < 0.4:
         return chance.choice(INTS)
     if how < 0.75:
@@ -25,8 +25,8 @@ def draw_int(chance: random.Random) -> int:
     return (chance.getrandbits(64) >> chance.randrange(64)) - chance.choice([0, 1 << 62]) & (1 << 62) - 1
 
 
-def draw_float(chance: random.Random) -> float:
-    how = chance.random()
+def draw_float(chance: random.Random, *, tame: bool = False) -> float:
+    how = 0.6 if tame and chance.random() < 0.9 else chance.random()
     if how < 0.5:
         return chance.choice(FLOATS)
     if how < 0.85:
@@ -35,24 +35,32 @@ def draw_float(chance: random.Random) -> float:
     return value
 
 
-def draw_value(chance: random.Random, kind: str) -> Any:
+def draw_value(chance: random.Random, kind: str, *, tame: bool) -> Any:
     if kind == "int":
-        return draw_int(chance)
+        return draw_int(chance, tame=tame)
     if kind == "float":
-        return draw_float(chance)
+        return draw_float(chance, tame=tame)
     if kind == "bool":
         return chance.random() < 0.5
     return chance.choice(BYTES) if chance.random() < 0.7 else chance.randbytes(chance.randrange(30))
 
 
 class Writer:
-    """Writes one function; only locals that surely have a value are read."""
+    """Writes one function; only locals that surely have a value are read.
 
-    def __init__(self, chance: random.Random, name: str, others: list[tuple[str, list[str], str]]) -> None:
+    A tame one seldom leaves 64 bits or divides by 0, so that it comes to its end.
+    """
+
+    def __init__(
+        self, chance: random.Random, name: str, others: list[tuple[str, list[str], str]], *, tame: bool
+    ) -> None:
         self.chance = chance
+        self.tame = tame
         self.name = name
         self.others = others
-        self.params = [chance.choice(["int", "int", "float", "float", "bool", "bytes"]) for _ in range(chance.randrange(1, 5))]
+        self.params = [
+            chance.choice(["int", "int", "float", "float", "bool", "bytes"]) for _ in range(chance.randrange(1, 5))
+        ]
         self.result = chance.choice(NUMBERS)
         self.types = {f"p{number}": kind for number, kind in enumerate(self.params)}
         self.assigned = set(self.types)
@@ -131,9 +139,13 @@ class Writer:
         name = self.chance.choice(known)
         if self.types[name] == "float":
             kind = self.chance.choice(["float", "float", "int", "bool"])
-            return self.line(depth, f"{name} {self.chance.choice('+-*/')}= {self.value(kind, 2)}")
+            return self.line(depth, f"{name} {self.chance.choice('+-*')}= {self.value(kind, 2)}")
         sign = self.chance.choice(["+", "-", "*", "//", "%", "&", "|", "^", "<<", ">>"])
-        return self.line(depth, f"{name} {sign}= {self.value(self.chance.choice(['int', 'int', 'bool']), 2)}")
+        if sign in {"//", "%", "<<", ">>"} and self.kindly(0.4):
+            return self.line(
+                depth, f"{name} {sign}= {self.chance.choice(['1', '2', '3', f'({self.whole(1)} & 3 | 1)'])}"
+            )
+        return self.line(depth, f"{name} {sign}= {self.whole(2)}")
 
     def if_(self, depth: int) -> None:
         self.line(depth, f"if {self.condition(3)}:")
@@ -219,7 +231,7 @@ class Writer:
         if how < 0.6:
             return self.value("bool", depth)
         if how < 0.75 and depth:
-            return f"({self.condition(depth - 1)}) {self.chance.choice(['and', 'or'])} ({self.condition(depth - 1)})"
+            return f"({self.condition(depth - 1)} {self.chance.choice(['and', 'or'])} {self.condition(depth - 1)})"
         return self.value(self.chance.choice(NUMBERS), depth)
 
     def value(self, kind: str, depth: int) -> str:
@@ -234,10 +246,10 @@ class Writer:
         if kind == "bool":
             return self.chance.choice(["True", "False"])
         if kind == "float":
-            value = draw_float(self.chance)
+            value = draw_float(self.chance, tame=self.tame)
             text = repr(value)
             return f"float('{text}')" if "n" in text else text if value > 0 else f"({text})"
-        number = draw_int(self.chance)
+        number = draw_int(self.chance, tame=self.tame)
         return str(number) if number >= 0 else f"({number})"
 
     def any_kind(self, kind: str, depth: int) -> str:
@@ -260,6 +272,10 @@ class Writer:
         parts = ", ".join(self.value(kind, depth) for _ in range(self.chance.randrange(2, 4)))
         return f"{self.chance.choice(['min', 'max'])}({parts})"
 
+    def kindly(self, likely: float) -> bool:
+        """Return whether to write an operand that raises nothing."""
+        return self.chance.random() < (0.97 if self.tame else likely)
+
     def whole(self, depth: int) -> str:
         return self.value(self.chance.choice(["int", "int", "int", "int", "bool"]), depth)
 
@@ -269,16 +285,25 @@ class Writer:
         if how < 0.3:
             return f"({self.whole(depth)} {chance.choice('+-*')} {self.whole(depth)})"
         if how < 0.45:
-            by = self.whole(depth) if chance.random() < 0.5 else str(chance.choice([1, 2, 3, 7, 10, 16, 1000, -1, -3, 2**31]))
+            by = str(chance.choice([1, 2, 3, 7, 10, 16, 1000, -1, -3, 2**31]))
+            if not self.kindly(0.5):
+                by = self.whole(depth)
+            elif chance.random() < 0.4:
+                by = f"(abs({self.whole(depth)}) + 1)" if chance.random() < 0.5 else f"({self.whole(depth)} | 1)"
             return f"({self.whole(depth)} {chance.choice(['//', '%'])} {by})"
         if how < 0.55:
             both = f"{self.value('int', depth)} {chance.choice('&|^')} {self.whole(depth)}"
             return f"({both})"
         if how < 0.65:
-            by = self.whole(depth) if chance.random() < 0.3 else str(chance.choice([0, 1, 5, 31, 32, 62, 63, 64, 65]))
-            return f"({self.whole(depth)} {chance.choice(['<<', '>>'])} {by})"
+            sign = chance.choice(["<<", ">>"])
+            by = str(chance.choice([0, 1, 3, 5] if self.tame and sign == "<<" else [0, 1, 5, 31, 32, 62, 63, 64, 65]))
+            if not self.kindly(0.7):
+                by = self.whole(depth)
+            elif chance.random() < 0.3:
+                by = f"({self.whole(depth)} & {7 if self.tame else 127})"
+            return f"({self.whole(depth)} {sign} {by})"
         if how < 0.69:
-            by = self.whole(depth) if chance.random() < 0.3 else str(chance.randrange(5))
+            by = str(chance.randrange(4)) if self.kindly(0.7) else self.whole(depth)
             return f"({self.whole(depth)} ** {by})"
         if how < 0.8:
             return f"({chance.choice(['-', '~', '+'])}{self.whole(depth)})"
@@ -288,26 +313,42 @@ class Writer:
             views = self.readable("bytes")
             if views:
                 view = chance.choice(views)
-                return f"{view}[{self.whole(depth)}]" if chance.random() < 0.5 else f"len({view})"
+                if chance.random() < 0.5:
+                    return f"len({view})"
+                index = self.value("int", depth)
+                return (
+                    f"({view}[{index} % len({view})] if {view} else {index})"
+                    if self.kindly(0.4)
+                    else f"{view}[{index}]"
+                )
             return f"int({self.value('bool', depth)})"
-        return f"{chance.choice(['int', 'round', 'math.floor', 'math.ceil', 'math.trunc'])}({self.value('float', depth)})"
+        return (
+            f"{chance.choice(['int', 'round', 'math.floor', 'math.ceil', 'math.trunc'])}({self.value('float', depth)})"
+        )
 
     def float_value(self, depth: int) -> str:
         chance = self.chance
         how = chance.random()
-        kinds = chance.choice([("float", "float"), ("float", "float"), ("int", "float"), ("float", "int"), ("bool", "float")])
+        kinds = chance.choice(
+            [("float", "float"), ("float", "float"), ("int", "float"), ("float", "int"), ("bool", "float")]
+        )
         if how < 0.5:
             left, right = (self.value(each, depth) for each in kinds)
             return f"({left} {chance.choice('+-*')} {right})"
         if how < 0.7:
             left, right = (self.value(each, depth) for each in kinds)
+            if self.kindly(0.4):
+                right = f"({right} or {chance.choice(['0.5', '-3.0', '1e10'])})" if kinds[1] == "float" else "3"
             return f"({left} {chance.choice(['/', '//', '%'])} {right})"
         if how < 0.8:
-            return f"({self.whole(depth)} / {self.whole(depth)})"
+            by = f"({self.value('int', depth)} or 7)" if self.kindly(0.4) else self.whole(depth)
+            return f"({self.whole(depth)} / {by})"
         if how < 0.87:
             return f"(-{self.value('float', depth)})"
         if how < 0.93:
-            return f"{chance.choice(['abs', 'math.fabs', 'math.sqrt', '+'])}({self.value('float', depth)})"
+            if chance.random() < 0.3:
+                return f"math.sqrt({'abs' if self.kindly(0.5) else ''}({self.value('float', depth)}))"
+            return f"{chance.choice(['abs', 'math.fabs', '+'])}({self.value('float', depth)})"
         return f"float({self.value(chance.choice(NUMBERS), depth)})"
 
     def bool_value(self, depth: int) -> str:
@@ -330,13 +371,14 @@ class Writer:
 def draw_program(seed: int) -> tuple[str, list[tuple[Any, ...]]]:
     """Return a module whose last function is `f`, and inputs for that."""
     chance = random.Random(seed)
+    tame = chance.random() < 0.7
     others: list[tuple[str, list[str], str]] = []
     texts = []
     for number in range(chance.choice([0, 0, 1, 2])):
-        writer = Writer(chance, f"g{number}", list(others))
+        writer = Writer(chance, f"g{number}", list(others), tame=tame)
         texts.append(writer.text())
         others.append((writer.name, writer.params, writer.result))
-    writer = Writer(chance, "f", others)
+    writer = Writer(chance, "f", others, tame=tame)
     texts.append(writer.text())
-    inputs = [tuple(draw_value(chance, kind) for kind in writer.params) for _ in range(6)]
+    inputs = [tuple(draw_value(chance, kind, tame=tame) for kind in writer.params) for _ in range(6)]
     return "\n".join(texts), inputs

@@ -26,7 +26,7 @@ Outcome = tuple[str, Any]
 _numbers = itertools.count()
 
 
-class wasm:  # noqa: N801 - it stands for the decorator
+class wasm:
     """What a decorated function is: something that is called, with the function in `__wrapped__`."""
 
     def __init__(self, function: FunctionType) -> None:
@@ -37,7 +37,7 @@ class wasm:  # noqa: N801 - it stands for the decorator
         return self.__wrapped__(*values)
 
 
-def define(text: str, **names: Any) -> dict[str, Any]:
+def define(text: str, /, **names: Any) -> dict[str, Any]:
     """Run a module that is written down here; its source can be read as that of any file."""
     file = f"made_{next(_numbers)}.py"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
@@ -153,7 +153,7 @@ def _call(name: str, *values: ast.expr) -> ast.Call:
     return ast.Call(ast.Name(name, ast.Load()), list(values), [])
 
 
-def checked(text: str, **names: Any) -> dict[str, Any]:
+def checked(text: str, /, **names: Any) -> dict[str, Any]:
     """Run a module as Python, with ints that raise OverflowError where they have more than 64 bits."""
     tree = ast.fix_missing_locations(_Checked().visit(ast.parse(text)))
     space: dict[str, Any] = {"__name__": "checked", "wasm": lambda function: function, "math": math, **names}
