@@ -6,6 +6,7 @@
     ├── UnknownStreamError          no stream, actor, request or dead letter of that name
     ├── InvalidItemError            a door refused an item that does not fit the declared type
     ├── CodecError                  a value cannot cross the wire
+    ├── CompileError                a function is outside the subset that compiles to WASM
     ├── ProtocolError               a peer broke the wire protocol
     ├── ConnectionLostError         the connection to a host ended            (retryable)
     ├── ReplayExpiredError          replies that were asked for again are not kept any more
@@ -74,7 +75,7 @@ class ActorflowError(Exception):
 
     Attributes: `stream`, `operator`, `replica`, `host`, `item` (a summary), `cause_type`, `cause_text`,
     `request_id` (each a string, or None where it does not apply), `retryable` and `overloaded`. A subclass may have
-    more: FIELDS names all that travel, each a string or a tuple of strings.
+    more: FIELDS names all that travel, each a string, an int or a tuple of strings.
     """
 
     retryable: bool = False
@@ -161,6 +162,14 @@ class InvalidItemError(ActorflowError):
 
 class CodecError(ActorflowError):
     """A value cannot be encoded, or bytes cannot be decoded."""
+
+
+class CompileError(ActorflowError):
+    """A function cannot be compiled to WASM; nothing of it is run. `file` and `line` say where (None: nowhere)."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = (*ActorflowError.FIELDS, "file", "line")
+    file: str | None = None
+    line: int | None = None
 
 
 class ProtocolError(ActorflowError):
@@ -446,10 +455,10 @@ def _is_plain(value: object) -> bool:
 
 
 def _plain_field(value: Any) -> Any:
-    """Return a field as it travels: text, or a list of texts."""
+    """Return a field as it travels: text, a number, or a list of texts."""
     if type(value) in {tuple, list}:
         return [_plain_field(part) for part in value]
-    return value if type(value) is str else summary(value)
+    return value if type(value) is str or (type(value) is int and _is_plain(value)) else summary(value)
 
 
 def from_wire(wire: Mapping[str, Any]) -> ActorflowError:
