@@ -18,6 +18,7 @@ from actorflow.errors import ContractError, TrapError, WasmTimeoutError, summary
 from actorflow.wasm.driver import SLOT, Driver, items_at_once
 from actorflow.wasm.guest import Guest
 from actorflow.wasm.program import Program, Signature
+from actorflow.wasm.traps import MESSAGES, TRAP_GLOBAL, trap_of
 from actorflow.wasm.values import from_guest, to_guest
 
 FAILURES = (Exception,)
@@ -288,11 +289,12 @@ Named = Callable[[int], Exception | None]
 
 def named(guest: Guest, error: TrapError) -> Exception:
     """Return what a trap is in Python, where the module says so: those compiled from Python do."""
-    from actorflow.wasm.compiler import trap_of
-
-    code = guest.global_value("actorflow_trap")
+    code = guest.global_value(TRAP_GLOBAL)
     found = trap_of(code) if code else None
-    return error if found is None else found
+    if code is None or found is None:
+        return error
+    kind, line = found
+    return kind(f"{MESSAGES[code & 0xFF]} ({guest.program.where}, line {line})")
 
 
 def caller_of(program: Program, export: str, *, unsigned: bool = False) -> Caller:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, overload
 
 from actorflow.errors import ModuleError
+from actorflow.wasm.compiled import CompiledFunction
 from actorflow.wasm.function import WasmFunction, program_at, program_of
 from actorflow.wasm.program import Sandbox
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def function_of(reference: str, options: Mapping[str, Any], code: bytes) -> WasmFunction:
@@ -46,24 +50,45 @@ def function_in(reference: str, options: Mapping[str, Any], folder: Path) -> Was
     return function_of(reference, options, code)
 
 
+@overload
 def wasm(
     module: str | Path | bytes,
+    export: str = ...,
+    *,
+    cells: Mapping[str, Any] | None = ...,
+    threads: int = ...,
+    unsigned: bool = ...,
+    **sandbox: Any,
+) -> WasmFunction: ...
+@overload
+def wasm(module: Callable[P, R], /) -> CompiledFunction[P, R]: ...
+@overload
+def wasm(*, threads: int = ..., **sandbox: Any) -> Callable[[Callable[P, R]], CompiledFunction[P, R]]: ...
+def wasm(
+    module: str | Path | bytes | Callable[..., Any] | None = None,
     export: str = "process",
     *,
     cells: Mapping[str, Any] | None = None,
     threads: int = 0,
     unsigned: bool = False,
     **sandbox: Any,
-) -> WasmFunction:
+) -> Any:
     """Return a function of a WASM module, to stand where a Python function or an operator may stand.
+
+    As a decorator, `@wasm` or `@wasm(threads=2)`, it compiles a typed Python function (see `docs/compiled.md`), which
+    is called as before and is WASM in a stream.
 
     module: a file (looked for beside the file that names it, then in the working folder), or its bytes.   cells: by
     the names under which the function asks for them, such as `{"stock": stock.owned()}`.   threads: batches that run
     beside the event loop at once, with order kept.   unsigned: i64 are numbers from 0 on.   sandbox: `memory_bytes`,
     `table_elements`, `slice_s`, `batch_s` and `grants`, as in `Sandbox`.
 
-    Raises: ModuleError for what is no module, or has no such export; ValueError.
+    Raises: ModuleError for what is no module, or has no such export; ValueError; CompileError.
     """
+    if module is None:
+        return lambda function: CompiledFunction(function, threads=threads, sandbox=Sandbox(**sandbox))
+    if not isinstance(module, (str, Path, bytes)):
+        return CompiledFunction(module)
     options: dict[str, Any] = {"cells": cells, "threads": threads, "unsigned": unsigned, "sandbox": Sandbox(**sandbox)}
     if isinstance(module, bytes):
         program = program_of(module, where="a module of bytes")
