@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from actorflow.cli.shared import URL, console, print_json, run_to_the_end
-from actorflow.errors import ActorflowError, ConnectionLostError, DeployError
+from actorflow.errors import ActivationError, ActorflowError, ConnectionLostError, DeployError, from_wire
 from actorflow.gateway.apps import SPEC_TYPE
 from actorflow.plan.spec.reading import form_of, read
 from actorflow.remote import UNIX
@@ -62,11 +62,10 @@ class _Host:
 
 
 def _error_of(said: Any) -> ActorflowError:
-    from actorflow.errors import from_wire
-
-    if isinstance(said, dict) and isinstance(said.get("detail"), str):
-        return from_wire({"type": str(said.get("title", "DeployError")), "message": said["detail"]})
-    return DeployError(str(said)[:300])
+    if not isinstance(said, dict) or not isinstance(said.get("detail"), str):
+        return DeployError(str(said)[:300])
+    error = from_wire({"type": str(said.get("title")), "message": said["detail"]})
+    return DeployError(said["detail"]) if isinstance(error, ActivationError) else error
 
 
 @click.command()

@@ -67,13 +67,11 @@ def build(name: str, version: Version, module: Callable[[str], bytes], *, python
         return function
 
     file = f"{name}.{version.form}"
-    data, _ = read(version.spec, version.form, file=file)  # type: ignore[arg-type] # it says so itself when it is none
+    data, _ = read(version.spec, version.form, file=file)
     said = data.get("app") if isinstance(data, dict) else None
     if isinstance(said, str) and said != name:
         raise DeployError(f"the specification is that of app {said[:64]!r}, and is to be deployed as {name!r}")
-    app = app_from_text(
-        version.spec, version.form, make=AppPlan, file=file, python=python, functions=functions  # type: ignore[arg-type]
-    )  # fmt: skip
+    app = app_from_text(version.spec, version.form, make=AppPlan, file=file, python=python, functions=functions)
     return Built(app, _plain(data), made)
 
 

@@ -16,6 +16,7 @@ from actorflow.deploy.building import Built, build
 from actorflow.deploy.registry import Registry, Version, checked_name
 from actorflow.errors import ActorflowError, DeployError
 from actorflow.plan.app import OpenPlan
+from actorflow.plan.spec.reading import Form
 from actorflow.runtime.host import Host
 
 UNDER_WAY_S = 30.0
@@ -78,7 +79,7 @@ class Deployer:
 
     # -- the verbs
 
-    async def deploy(self, name: str, *, spec: str, form: str, modules: Mapping[str, str]) -> dict[str, Any]:
+    async def deploy(self, name: str, *, spec: str, form: Form, modules: Mapping[str, str]) -> dict[str, Any]:
         """Run a new version of an app and return what became of it.
 
         Raises: SpecError, ModuleError, TopologyError, DeployError: nothing has changed then.

@@ -21,6 +21,7 @@ import msgspec
 
 from actorflow.errors import DeployError
 from actorflow.limits import MIB
+from actorflow.plan.spec.reading import Form
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -47,7 +48,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
     number: int
     spec: str
-    form: str
+    form: Form
     modules: dict[str, str]
     at_s: float
 
@@ -218,7 +219,7 @@ class Registry:
         said = self._files.read(f"apps/{checked_name(name)}/current")
         return int(said) if said and said.isdigit() else None
 
-    def add(self, name: str, *, spec: str, form: str, modules: Mapping[str, str], at_s: float) -> Version:
+    def add(self, name: str, *, spec: str, form: Form, modules: Mapping[str, str], at_s: float) -> Version:
         """Keep a new version of an app; it does not run yet. Raises: DeployError."""
         if len(spec.encode()) > self.limits.spec_bytes:
             raise DeployError(f"the specification has more than {self.limits.spec_bytes:,} bytes")

@@ -12,8 +12,9 @@ from actorflow.deploy.deployer import Deployer
 from actorflow.errors import DeployError, InvalidItemError
 from actorflow.gateway.bodies import as_json, read_bytes
 from actorflow.gateway.problems import problem
+from actorflow.plan.spec.reading import Form
 
-FORMS = {
+FORMS: dict[str, Form] = {
     "application/yaml": "yaml",
     "text/yaml": "yaml",
     "application/x-yaml": "yaml",
@@ -26,7 +27,7 @@ SPEC_TYPE = "application/vnd.actorflow.app+json"
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
     spec: str
-    form: str = "yaml"
+    form: Form = "yaml"
     modules: dict[str, str] = {}
 
 

@@ -114,6 +114,7 @@ class Direct(Caller):
         try:
             for kind, value in zip(self.signature.params, values, strict=True):
                 if kind == "bytes":
+                    value = value.encode() if isinstance(value, str) else value
                     guest.grow_to(room + len(value))
                     guest.write(room, value)
                     guest.integers[2 * slot], guest.integers[2 * slot + 2] = room, len(value)
