@@ -101,10 +101,18 @@ async def _deploy(file: Path, text: str, url: str, *, as_json: bool) -> None:
     if as_json:
         print_json(told)
         return
-    how = {"swapped": "its modules are swapped", "replaced": "in place of the last", "deployed": "new"}[told["how"]]
+    how = _HOW.get(told["how"], told["how"])
     console.print(f"[bold]{escape(told['app'])}[/bold] version {told['version']} runs on {url} ({how})", soft_wrap=True)
     for stream in told["streams"]:
         console.print(f"  POST {url}/streams/{stream}", soft_wrap=True)
+
+
+_HOW = {
+    "deployed": "new",
+    "replaced": "in place of the last version",
+    "swapped": "in place of the last version: only modules were swapped",
+    "unchanged": "it runs already",
+}
 
 
 async def _send_missing(host: _Host, modules: dict[str, bytes], digests: dict[str, str]) -> None:

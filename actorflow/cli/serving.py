@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +150,8 @@ def host(
     Streams answer like those of any app. Without --apps a restart forgets what was deployed.
     """  # noqa: D301 - click looks for that control character
     start = _Start.of(**options)
+    if apps is not None:
+        start = replace(start, kept=f"{start.kept}; apps kept in {apps}")
     given = deploy_token_file.read_text().strip() if deploy_token_file else os.environ.get("ACTORFLOW_DEPLOY_TOKEN")
     token = given or start.door["token"] or secrets.token_urlsafe(24)
     deployer = Deployer(Registry(FolderFiles(apps) if apps is not None else MemoryFiles()), python=allow_python)

@@ -86,6 +86,9 @@ class Deployer:
         """
         checked_name(name)
         async with self._changing:
+            running = self._running.get(name)
+            if running is not None and self.registry.version(name, running.number).says(spec, form, modules):
+                return {**self.about(name), "how": "unchanged"}
             version = self.registry.add(name, spec=spec, form=form, modules=modules, at_s=time.time())
             try:
                 return await self._run(name, version)

@@ -52,6 +52,10 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     modules: dict[str, str]
     at_s: float
 
+    def says(self, spec: str, form: str, modules: Mapping[str, str]) -> bool:
+        """Return whether this version is exactly that."""
+        return (self.spec, self.form, self.modules) == (spec, form, dict(modules))
+
 
 class Files(Protocol):
     """Where a registry keeps what it has: names of files in folders, to bytes."""

@@ -61,6 +61,10 @@ class Handle:
         self._entries = entries
         self._access = access
 
+    def is_of(self, entries: Entries) -> bool:
+        """Return whether this is a handle of a cell."""
+        return self._entries is entries
+
     def _where(self) -> str:
         replica = self._activation.replica
         return f"{replica.stream.name}/{replica.name}" if replica is not None else "a start or stop hook"

@@ -409,6 +409,11 @@ class Activation:
             handle = self.handles[access] = handle_of(self, access)
         return handle
 
+    def forget_cell(self, entries: Entries) -> None:
+        """Keep no handle of a cell that is gone."""
+        for access in [access for access, handle in self.handles.items() if handle.is_of(entries)]:
+            del self.handles[access]
+
     def wrote(self) -> None:
         """Note that something of this activation has taken effect: from now on its request cannot begin again."""
         if self.host.journal is not None:

@@ -138,6 +138,7 @@ class Changes:
         if state:
             for entries in [each for each in host.cells.values() if each.cell.app == app.name]:
                 del host.cells[entries.name]
+                host.activation.forget_cell(entries)
                 if host.journal is not None:
                     host.journal.drop_cell(entries)
             if host.journal is not None:
