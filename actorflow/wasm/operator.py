@@ -220,9 +220,13 @@ class Shaped(Foreigner):
 
     def _value(self, outcome: Any) -> Any:
         where = self.foreign.reference
-        if self.shape != "flat_map" or type(outcome) is not list:
+        if self.shape != "flat_map":
+            return value_of(outcome, where)
+        if type(outcome) is not list:
             value = value_of(outcome, where)
-            return value if self.shape != "flat_map" else [] if value is None else [value]
+            return [] if value is None else [value]
+        if len(outcome) == 2 and outcome[0] == verbs.ITEMS and type(outcome[1]) is list:  # most outcomes
+            return outcome[1]
         made: list[Any] = []
         for verb, argument in pairs_of(outcome, where):
             if verb == verbs.ITEMS and type(argument) is list:
