@@ -14,6 +14,7 @@ import wasmtime
 from actorflow.errors import ModuleError
 from actorflow.wasm.binary import custom_section
 from actorflow.wasm.engine import Engine, engine
+from actorflow.wasm.guest import Guest
 from actorflow.wasm.hosting import ALLOC, linker_for, missing_of
 
 Kind: TypeAlias = Literal["i32", "i64", "f32", "f64", "bool", "bytes"]
@@ -119,6 +120,10 @@ class Program:
             said = f"{self.where}#{export} is not of the type that its section {TYPES_SECTION!r} gives it"
             raise ModuleError(said, module=self.where)
         return declared
+
+    def guest(self, sandbox: Sandbox) -> Guest:
+        """Return an instance in its sandbox. Raises: ModuleError; what its start came to."""
+        return Guest(self, sandbox)
 
     def linked(self, sandbox: Sandbox) -> wasmtime.InstancePre:
         """Return the module with its imports resolved. Raises: ModuleError for those that are not granted."""
