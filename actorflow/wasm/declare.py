@@ -12,7 +12,7 @@ from actorflow.wasm.program import Sandbox
 
 
 def wasm(
-    module: str | Path | bytes,
+    module: str | Path | bytes | bytearray,
     export: str = "process",
     *,
     cells: Mapping[str, Any] | None = None,
@@ -30,8 +30,8 @@ def wasm(
     Raises: ModuleError for what is no module, or has no such export; ValueError.
     """
     options: dict[str, Any] = {"cells": cells, "threads": threads, "unsigned": unsigned, "sandbox": Sandbox(**sandbox)}
-    if isinstance(module, bytes):
-        program = program_of(module, where="a module of bytes")
+    if isinstance(module, (bytes, bytearray)):
+        program = program_of(bytes(module), where="a module of bytes")
         return WasmFunction(program, export, reference=f"wasm:sha256:{program.digest}#{export}", **options)
     path = Path(module)
     beside = Path(sys._getframe(1).f_globals.get("__file__") or ".").parent / path
