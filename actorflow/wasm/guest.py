@@ -125,10 +125,8 @@ class Guest:
         if (memory := self._export("memory")) is not None and memory.kind == ffi.WASMTIME_EXTERN_MEMORY.value:
             self._memory = memory.of.memory
             self._memory_at = ctypes.addressof(self._memory)
-        for name in ("_initialize", "__wasm_call_ctors"):  # of WASI's libraries: to be called once, before all else
-            if name in self.program.exports:
-                self.call(self.function(name), 0)
-                break
+        if (name := self.program.initializer) is not None:
+            self.call(self.function(name), 0)
 
     def _export(self, name: str) -> Any:
         found = ffi.wasmtime_extern_t()
