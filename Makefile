@@ -5,6 +5,7 @@
 #                                         and LOOP_SEEDS=50000 random programs with loops, CRASH_SEEDS=2000 killed hosts
 #   make chaos KILLS=100   kill -9 real hosts under load               make soak MINUTES=20   clients that misbehave
 #   make bench    every benchmark, with its baseline (BENCH=--quick for a short look)
+#   make wasm     compile the guests of examples/wasm (zig, componentize-py, and from npm AssemblyScript and jco)
 #   make docs     the documentation site, into site/      make page     the page of a host, in a real browser
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ LOOP_SEEDS ?= 50000
 BENCH ?=
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test check sim chaos soak cases bench docs page format clean
+.PHONY: demo test check sim chaos soak cases bench docs page wasm format clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +35,11 @@ $(VENV)/bench-installed: $(VENV)/installed
 
 $(VENV)/docs-installed: $(VENV)/installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	touch $@
+
+$(VENV)/wasm-installed: $(VENV)/installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[wasm-build]'
+	npm install --silent --prefix $(VENV)/node assemblyscript@0.28.20 @bytecodealliance/jco@1.35.0
 	touch $@
 
 $(VENV)/browser-installed: $(VENV)/dev-installed
@@ -68,6 +74,9 @@ bench: $(VENV)/bench-installed
 
 docs: $(VENV)/docs-installed
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+
+wasm: $(VENV)/wasm-installed
+	$(RUN) -m examples.wasm.build
 
 page: $(VENV)/browser-installed
 	$(RUN) -m pytest tests/e2e/test_page.py

@@ -52,7 +52,7 @@ def function_in(reference: str, options: Mapping[str, Any], folder: Path) -> Was
 
 @overload
 def wasm(
-    module: str | Path | bytes,
+    module: str | Path | bytes | bytearray,
     export: str = ...,
     *,
     cells: Mapping[str, Any] | None = ...,
@@ -65,7 +65,7 @@ def wasm(module: Callable[P, R], /) -> CompiledFunction[P, R]: ...
 @overload
 def wasm(*, threads: int = ..., **sandbox: Any) -> Callable[[Callable[P, R]], CompiledFunction[P, R]]: ...
 def wasm(
-    module: str | Path | bytes | Callable[..., Any] | None = None,
+    module: str | Path | bytes | bytearray | Callable[..., Any] | None = None,
     export: str = "process",
     *,
     cells: Mapping[str, Any] | None = None,
@@ -87,11 +87,11 @@ def wasm(
     """
     if module is None:
         return lambda function: CompiledFunction(function, threads=threads, sandbox=Sandbox(**sandbox))
-    if not isinstance(module, (str, Path, bytes)):
+    if not isinstance(module, (str, Path, bytes, bytearray)):
         return CompiledFunction(module)
     options: dict[str, Any] = {"cells": cells, "threads": threads, "unsigned": unsigned, "sandbox": Sandbox(**sandbox)}
-    if isinstance(module, bytes):
-        program = program_of(module, where="a module of bytes")
+    if isinstance(module, (bytes, bytearray)):
+        program = program_of(bytes(module), where="a module of bytes")
         return WasmFunction(program, export, reference=f"wasm:sha256:{program.digest}#{export}", **options)
     path = Path(module)
     beside = Path(sys._getframe(1).f_globals.get("__file__") or ".").parent / path

@@ -19,12 +19,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from actorflow.errors import ModuleError
 
 try:
     import wasmtime
     from wasmtime import _ffi as ffi
+    from wasmtime.component import Component
 except ImportError as error:  # pragma: no cover - the extra is installed wherever tests run
     raise ImportError(f"WASM needs wasmtime, which is not here ({error}): pip install 'actorflow[wasm]'") from error
 
@@ -39,6 +41,7 @@ STACK_BYTES = 512 << 10
 RESERVATION_BYTES = 1 << 20
 """Address space of a memory at first: what the default takes, 4 GiB, there would be room for a few thousand times."""
 
+Compiled = TypeVar("Compiled", wasmtime.Module, Component)
 MAGIC, MODULE_VERSION = b"\0asm", b"\x01\0\0\0"
 
 
@@ -73,13 +76,17 @@ class Engine:
     def compile(self, code: bytes, digest: str, *, where: str) -> wasmtime.Module:
         """Return a module, from the cache where it was compiled before. Raises: ModuleError."""
         check_module(code, where=where)
+        return self.compiled(wasmtime.Module, code, digest, where=where)
+
+    def compiled(self, kind: type[Compiled], code: bytes, digest: str, *, where: str) -> Compiled:
+        """Return a module, or a component, whose size has been checked. Raises: ModuleError."""
         kept = self._cache / f"{digest}.cwasm"
         if is_private(self._cache) and kept.exists():
             # what is damaged, or of another build of the same version, is compiled anew
             with contextlib.suppress(wasmtime.WasmtimeError, OSError):
-                return wasmtime.Module.deserialize_file(self.wasmtime, str(kept))
+                return kind.deserialize_file(self.wasmtime, str(kept))
         try:
-            module = wasmtime.Module(self.wasmtime, code)
+            module = kind(self.wasmtime, code)
         except wasmtime.WasmtimeError as error:
             raise ModuleError(f"{where} is not a valid WASM module: {one_line(error)}", module=where) from None
         with contextlib.suppress(OSError, wasmtime.WasmtimeError):  # a cache is no duty

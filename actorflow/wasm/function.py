@@ -14,6 +14,7 @@ from actorflow.errors import ModuleError, summary
 from actorflow.plan.cells import Access
 from actorflow.plan.foreign import Foreign, ForeignOperator, Shape
 from actorflow.wasm.calling import Caller, Contract, caller_of
+from actorflow.wasm.components import Component, is_component
 from actorflow.wasm.engine import TICK_S
 from actorflow.wasm.guest import Guest
 from actorflow.wasm.hosting import NOBODY, Work
@@ -29,7 +30,7 @@ def program_of(code: bytes, *, where: str) -> Program:
     digest = hashlib.sha256(code).hexdigest()
     program = _programs.get(digest)
     if program is None or program.where != where:
-        program = _programs[digest] = Program(code, where=where)
+        program = _programs[digest] = Component(code, where=where) if is_component(code) else Program(code, where=where)
     return program
 
 
@@ -179,7 +180,7 @@ class Guests:
             if not guest.spent and guest.program is self._function.program:
                 break
         else:
-            guest = Guest(self._function.program, self._function.sandbox)
+            guest = self._function.program.guest(self._function.sandbox)
         guest.work = work
         guest.ticks = int(seconds / TICK_S) + 1
         return guest

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import weakref
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import wasmtime
 from wasmtime import _ffi as ffi
@@ -36,7 +36,25 @@ VALUES_MAX = 64
 PAGE = 65_536
 
 _numbers = itertools.count(1)
-_guests: weakref.WeakValueDictionary[int, Guest] = weakref.WeakValueDictionary()
+_guests: weakref.WeakValueDictionary[int, Limited] = weakref.WeakValueDictionary()
+
+
+class Limited(Protocol):
+    """What the clock ends: see `Guest`."""
+
+    program: Any
+    ticks: int
+    stopped: bool
+    timed_out: bool
+    error: BaseException | None
+
+
+def limit_time(guest: Limited, store: wasmtime.Store) -> None:
+    """Let the clock end what runs in a store when its guest has no ticks left, or was stopped."""
+    number = next(_numbers)
+    _guests[number] = guest
+    store.set_epoch_deadline(1)
+    at_each_tick(store.ptr(), _tick, number, None)
 
 
 def _at_tick(context: int, number: int, ahead: Any, kind: Any) -> int:
@@ -72,12 +90,10 @@ class Guest:
         self.ticks = 1 << 30
         self.stopped = self.timed_out = self.spent = False
         self.error: BaseException | None = None
-        self.number = next(_numbers)
         self._engine = engine()
         self._store = store = wasmtime.Store(self._engine.wasmtime)
         store.set_limits(sandbox.memory_bytes, sandbox.table_elements, 8, 8, 2)
-        store.set_epoch_deadline(1)
-        at_each_tick(store.ptr(), _tick, self.number, None)
+        limit_time(self, store)
         context = ctypes.cast(store._context(), ctypes.c_void_p).value
         assert context is not None
         self.context: int = context
@@ -92,7 +108,6 @@ class Guest:
         self._memory: Any = None
         self.heap: int | None = None  # from where on nobody uses its memory
         self.drivers: dict[str, Any] = {}
-        _guests[self.number] = self
         know(context, self)
         self._finalizer = weakref.finalize(self, forget, context)
         self._begin()
@@ -113,10 +128,8 @@ class Guest:
         if (memory := self._export("memory")) is not None and memory.kind == ffi.WASMTIME_EXTERN_MEMORY.value:
             self._memory = memory.of.memory
             self._memory_at = ctypes.addressof(self._memory)
-        for name in ("_initialize", "__wasm_call_ctors"):  # of WASI's libraries: to be called once, before all else
-            if name in self.program.exports:
-                self.call(self.function(name), 0)
-                break
+        if (name := self.program.initializer) is not None:
+            self.call(self.function(name), 0)
 
     def _export(self, name: str) -> Any:
         found = ffi.wasmtime_extern_t()
@@ -181,19 +194,12 @@ class Guest:
 
     def _failed(self, error: int) -> NoReturn:
         self.spent = True
-        said = _words_of(error, self._trap.value)
+        said = words_of(error, self._trap.value)
         self._trap.value = None
-        where = self.program.where
-        if self.error is not None:
-            raised, self.error = self.error, None
-            raise raised
-        if self.timed_out:
-            raise WasmTimeoutError(f"{where} was ended: it ran longer than it may", module=where)
-        trap = _short(said)
         hint = ""
         if self._memory is not None and self.memory_bytes() > self.sandbox.memory_bytes - 4 * PAGE:
             hint = f"; its memory is at its limit, memory_bytes={self.sandbox.memory_bytes:,}"
-        raise TrapError(f"{where} came to a trap: {trap}{hint}", module=where, trap=trap)
+        raise failure(self, said, hint)
 
     # -- memory
 
@@ -240,7 +246,19 @@ class Guest:
         )
 
 
-def _words_of(error: int, trap: int | None) -> str:
+def failure(guest: Limited, said: str, hint: str = "") -> BaseException:
+    """Return what ended a call: what a host function raised, its time, or a trap, of which the engine said something."""
+    where = guest.program.where
+    if guest.error is not None:
+        raised, guest.error = guest.error, None
+        return raised
+    if guest.timed_out:
+        return WasmTimeoutError(f"{where} was ended: it ran longer than it may", module=where)
+    trap = _short(said)
+    return TrapError(f"{where} came to a trap: {trap}{hint}", module=where, trap=trap)
+
+
+def words_of(error: int, trap: int | None = None) -> str:
     """Return what an error, or a trap, of the engine says, and free it."""
     if error:
         return str(wasmtime.WasmtimeError._from_ptr(ctypes.cast(error, ctypes.POINTER(ffi.wasmtime_error_t))))

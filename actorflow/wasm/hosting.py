@@ -74,10 +74,15 @@ class _Nobody:
 
 NOBODY: Work = _Nobody()
 
-_by_context: dict[int, weakref.ref[Guest]] = {}
+_by_context: dict[int, weakref.ref[Any]] = {}
 
 
-def know(context: int, guest: Guest) -> None:
+def guest_of(context: int) -> Any:
+    """Return who lives in a store."""
+    return _by_context[context]()
+
+
+def know(context: int, guest: Any) -> None:
     """Note who lives in a store."""
     _by_context[context] = weakref.ref(guest)
 

@@ -14,6 +14,7 @@ import wasmtime
 from actorflow.errors import ModuleError
 from actorflow.wasm.binary import custom_section
 from actorflow.wasm.engine import Engine, engine
+from actorflow.wasm.guest import Guest
 from actorflow.wasm.hosting import ALLOC, linker_for, missing_of
 
 Kind: TypeAlias = Literal["i32", "i64", "f32", "f64", "bool", "bytes"]
@@ -81,6 +82,12 @@ class Program:
         self._linked: dict[frozenset[str], wasmtime.InstancePre] = {}
 
     @property
+    def initializer(self) -> str | None:
+        """Return the function of WASI's libraries that is to be called once, before all else."""
+        names = ("_initialize", "__wasm_call_ctors")
+        return next((name for name in names if has_type(self.exports.get(name), [], [])), None)
+
+    @property
     def speaks_contract(self) -> bool:
         """Return whether it has what takes room for a batch."""
         return ALLOC in self.exports
@@ -101,6 +108,8 @@ class Program:
         if declared := self._typed.get(export):
             return self._declared(export, declared, params, results)
         packs = params == ["i32", "i32"] and results == ["i64"]
+        if self.speaks_contract and packs:
+            self._check_contract()
         if packs and isinstance(self.exports.get("memory"), wasmtime.MemoryType):
             return Signature(("bytes",), "bytes", contract=self.speaks_contract)
         if len(results) != 1 or not params or not {*params, *results} <= {"i32", "i64", "f32", "f64"}:
@@ -111,6 +120,13 @@ class Program:
             )
         return Signature(tuple(params), results[0])  # type: ignore[arg-type] # just checked
 
+    def _check_contract(self) -> None:
+        """Refuse what is called without a look at its type, and is of another one. Raises: ModuleError."""
+        if not has_type(self.exports.get(ALLOC), ["i32"], ["i32"]):
+            raise ModuleError(f"{self.where}: its {ALLOC} is not (bytes: i32) → pointer: i32", module=self.where)
+        if not isinstance(self.exports.get("memory"), wasmtime.MemoryType):
+            raise ModuleError(f"{self.where} exports {ALLOC}, and no memory as 'memory'", module=self.where)
+
     def _declared(self, export: str, declared: Signature, params: list[str], results: list[str]) -> Signature:
         wanted: list[str] = []
         for each in declared.params:
@@ -119,6 +135,10 @@ class Program:
             said = f"{self.where}#{export} is not of the type that its section {TYPES_SECTION!r} gives it"
             raise ModuleError(said, module=self.where)
         return declared
+
+    def guest(self, sandbox: Sandbox) -> Guest:
+        """Return an instance in its sandbox. Raises: ModuleError; what its start came to."""
+        return Guest(self, sandbox)
 
     def linked(self, sandbox: Sandbox) -> wasmtime.InstancePre:
         """Return the module with its imports resolved. Raises: ModuleError for those that are not granted."""
@@ -132,6 +152,13 @@ class Program:
                 words = " ".join(str(error).split())[:300]
                 raise ModuleError(f"{self.where} cannot be linked: {words}", module=self.where) from None
         return self._linked[grants]
+
+
+def has_type(kind: Any, params: list[str], results: list[str]) -> bool:
+    """Return whether an export is a function of this type."""
+    if not isinstance(kind, wasmtime.FuncType):
+        return False
+    return [str(each) for each in kind.params] == params and [str(each) for each in kind.results] == results
 
 
 def _typed(code: bytes, where: str) -> dict[str, Signature]:

@@ -7,6 +7,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#ifdef AF_COMPONENT /* component/component.h has an export and imports of its own */
+#define AF_EXPORT(name) static
+#include "../component/component.h"
+#else
 #define AF_EXPORT(name) __attribute__((export_name(name)))
 #define AF_IMPORT(name) extern __attribute__((import_module("actorflow"), import_name(name)))
 
@@ -22,6 +26,7 @@ AF_IMPORT("deadline_s") double af_deadline_s(void);
 AF_IMPORT("round") int32_t af_round(void);
 AF_IMPORT("request_id") int32_t af_request_id(void *into, uint32_t room);
 AF_IMPORT("log") void af_log(const void *text, uint32_t length);
+#endif
 
 /* -- memory */
 
