@@ -72,7 +72,7 @@ _STACK_BYTES = 65_536
 def _c(source: str, into: Path) -> None:
     _python_tool("ziglang")
     _run(
-        *(sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-freestanding", "-Os", "-nostdlib"),
+        *(sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-freestanding", "-O2", "-nostdlib"),
         *("-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-Wno-unused-parameter", "-fno-strict-aliasing"),
         *("-Wl,--no-entry", "-Wl,--strip-all", f"-Wl,-z,stack-size={_STACK_BYTES}", "-o", into, source),
     )
@@ -112,6 +112,8 @@ def _component_of_python(source: str, into: Path) -> None:
 
 GUESTS: dict[str, tuple[Callable[[str, Path], None], str]] = {
     "c-tokens.wasm": (_c, "c/tokens.c"),
+    "c-collatz.wasm": (_c, "c/collatz.c"),
+    "c-nexmark.wasm": (_c, "c/nexmark.c"),
     "c-conformance.wasm": (_c, "c/conformance.c"),
     "zig-conformance.wasm": (_zig, "zig/conformance.zig"),
     "assemblyscript-filter.wasm": (_assemblyscript, "assemblyscript/filter.ts"),
