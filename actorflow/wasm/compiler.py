@@ -58,8 +58,8 @@ def compile_function(function: Any) -> Compiled:
     except RecursionError:
         code = getattr(function, "__code__", None)
         file, line = getattr(code, "co_filename", None), getattr(code, "co_firstlineno", None)
-        raise CompileError(f"{file}, line {line}: an expression is nested too deeply (give parts of it a name)",
-                           file=file, line=line) from None  # fmt: skip
+        what = "what is written here is nested too deeply (give parts of an expression a name)"
+        raise CompileError(f"{file}, line {line}: {what}", file=file, line=line) from None
     root = functions[function]
     return Compiled(module, root.name, tuple(root.signature.params.values()), root.signature.result)
 

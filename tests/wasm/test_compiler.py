@@ -315,3 +315,26 @@ def test_two_files_with_the_same_text_are_the_same_bytes() -> None:
     text = "def f(a: int, b: float) -> float:\n    return a ** 3 % b / (a // 7)\n"
 
     assert compile_function(define(text)["f"]) == compile_function(define(text)["f"])
+
+
+def test_a_name_that_is_the_function_itself_only_in_another_scope_is_looked_up() -> None:
+    text = (
+        "def outer():\n"
+        "    f = helper\n"
+        "    class A:\n"
+        "        def f(x: int) -> int:\n"
+        "            return f(x) + 1\n"
+        "    return A.f\n"
+        "@wasm\ndef helper(x: int) -> int:\n    return 10 * x\n"
+    )
+
+    assert run(define(text)["outer"](), 4)[1] == (int, 41)
+
+
+def test_a_function_in_a_function_calls_itself() -> None:
+    @wasm
+    def factorial(n: int) -> int:
+        return 1 if n <= 1 else n * factorial(n - 1)
+
+    assert run(factorial, 20)[1] == (int, 2432902008176640000)
+    assert run(factorial, 21)[1][0] is OverflowError
