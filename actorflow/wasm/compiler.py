@@ -13,6 +13,7 @@ Its custom section `actorflow.types` holds the Python types as JSON, since an i6
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -133,7 +134,7 @@ def _module_of(functions: dict[FunctionType, Function]) -> bytes:
     return module.encoded()
 
 
-def _growing(routines: dict[str, int]) -> Any:
+def _growing(routines: dict[str, int]) -> Iterator[str]:
     """Yield the routines that are needed, those too that are found to be while the first are added."""
     done = 0
     while done < len(routines):

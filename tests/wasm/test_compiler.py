@@ -13,7 +13,7 @@ import pytest
 from actorflow.wasm.binary import custom_section
 from actorflow.wasm.compiler import Compiled, compile_function
 from actorflow.wasm.traps import MESSAGES, TRAP_GLOBAL, TRAPS, trap_of
-from tests.wasm.running import Running, compared, define, run, wasm, wasmtime
+from tests.wasm.running import Running, compared, define, engine, run, wasm, wasmtime
 
 STEP = 3
 HALF = 0.5
@@ -288,8 +288,8 @@ def test_the_types_are_in_a_section_of_the_module() -> None:
 
 
 def exports(made: Compiled) -> dict[str, str]:
-    engine = wasmtime.Engine()
-    return {each.name: str(type(each.type).__name__) for each in wasmtime.Module(engine, made.module).exports}
+    module_ = wasmtime().Module(engine(), made.module)
+    return {each.name: type(each.type).__name__ for each in module_.exports}
 
 
 def test_only_the_function_itself_and_its_trap_are_exported() -> None:

@@ -13,6 +13,8 @@ from tests.wasm.programs import FLOATS, INTS
 from tests.wasm.running import Outcome, Running, checked, compared, compile_function, define, python_outcome
 
 EDGES = sorted({*INTS, *range(-3, 4), 10**18, -(10**18)})
+CONSTANTS = [0, 1, -1, 2, 3, -3, 8, -8, 63, 64, 1000003, 1 << 31, 3037000500, (1 << 53) + 1, 1 << 62, -(1 << 62),
+             (1 << 63) - 1, -(1 << 63)]  # fmt: skip
 INT_OPERATORS = ["+", "-", "*", "//", "%", "/", "**", "&", "|", "^", "<<", ">>"]
 FLOAT_OPERATORS = ["+", "-", "*", "/", "//", "%"]
 COMPARISONS = ["<", "<=", ">", ">=", "==", "!="]
@@ -41,7 +43,7 @@ def test_ints_at_their_edges(operator: str) -> None:
 
 @pytest.mark.parametrize("operator", INT_OPERATORS + COMPARISONS)
 def test_an_int_and_a_constant(operator: str) -> None:
-    for constant in EDGES:
+    for constant in CONSTANTS:
         right = text_of(f"a {operator} ({constant})", result_of(operator), a="int")
         left = text_of(f"({constant}) {operator} a", result_of(operator), a="int")
 
@@ -61,7 +63,7 @@ def test_ints_whose_bounds_are_known(operator: str, one: str, other: str) -> Non
     both_bools = one.startswith("(a <") and operator in "&|^"
     text = text_of(f"{one} {operator} {other}", "bool" if both_bools else result_of(operator), a="int", b="int")
 
-    compared(text, "f", *itertools.product(EDGES[::2], EDGES))
+    compared(text, "f", *itertools.product(EDGES[::3], EDGES[::2]))
 
 
 @pytest.mark.parametrize("operator", FLOAT_OPERATORS + COMPARISONS)
