@@ -13,6 +13,7 @@ Its custom section `actorflow.types` holds the Python types as JSON, since an i6
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -58,8 +59,8 @@ def compile_function(function: Any) -> Compiled:
     except RecursionError:
         code = getattr(function, "__code__", None)
         file, line = getattr(code, "co_filename", None), getattr(code, "co_firstlineno", None)
-        raise CompileError(f"{file}, line {line}: an expression is nested too deeply (give parts of it a name)",
-                           file=file, line=line) from None  # fmt: skip
+        what = "what is written here is nested too deeply (give parts of an expression a name)"
+        raise CompileError(f"{file}, line {line}: {what}", file=file, line=line) from None
     root = functions[function]
     return Compiled(module, root.name, tuple(root.signature.params.values()), root.signature.result)
 
@@ -133,7 +134,7 @@ def _module_of(functions: dict[FunctionType, Function]) -> bytes:
     return module.encoded()
 
 
-def _growing(routines: dict[str, int]) -> Any:
+def _growing(routines: dict[str, int]) -> Iterator[str]:
     """Yield the routines that are needed, those too that are found to be while the first are added."""
     done = 0
     while done < len(routines):

@@ -235,7 +235,7 @@ def _check_not_smallest(body: Body, a: Operand, line: int) -> None:
 
 
 def from_float(body: Body, text: str, line: int) -> None:
-    """Write the float that a text reads as an int, toward zero: ValueError for a nan, OverflowError for what is large."""
+    """Write the float that a text reads as an int, toward zero; a nan is a ValueError, as in Python."""
     body.trap_if(f"{text} {text} f64.ne", ValueError, line)
     fits = f"{text} f64.const {float(INT_MIN)!r} f64.ge {text} f64.const {-float(INT_MIN)!r} f64.lt i32.and"
     body.trap_if(f"{fits} i32.eqz", OverflowError, line)

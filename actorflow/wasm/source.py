@@ -11,6 +11,7 @@ import builtins
 import functools
 import inspect
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import CodeType, FunctionType
@@ -53,9 +54,13 @@ class Source:
 
     def names_itself(self, name: str) -> bool:
         """Return whether a name will stand for this function, once its definition is done."""
-        if name != self.function.__name__:
+        code = self.function.__code__
+        if name != code.co_name:
             return False
-        return name in self.function.__code__.co_freevars or self.function.__qualname__ == name
+        within = code.co_qualname.rpartition(".")[0]
+        if name in code.co_freevars:
+            return within.endswith("<locals>")  # a method is not known by its name
+        return not within
 
 
 def source_of(function: Any) -> Source:
@@ -100,14 +105,16 @@ def _definitions(
     text: str,
 ) -> tuple[dict[_Place, ast.FunctionDef | ast.AsyncFunctionDef], dict[_Place, list[CodeType]]]:
     """Return all functions of a file, as trees and as code, by first line and name."""
-    whole = ast.parse(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they were shown when the file was imported
+        whole, compiled = ast.parse(text), compile(text, "<source>", "exec", dont_inherit=True)
     trees = {
         (min([node.lineno, *(each.lineno for each in node.decorator_list)]), node.name): node
         for node in ast.walk(whole)
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
     }
     codes: dict[_Place, list[CodeType]] = {}
-    for code in _codes(compile(text, "<source>", "exec", dont_inherit=True)):
+    for code in _codes(compiled):
         codes.setdefault((code.co_firstlineno, code.co_name), []).append(code)
     return trees, codes
 

@@ -9,9 +9,10 @@ from typing import Any
 INTS = [0, 1, -1, 2, 3, -3, 7, 10, 31, 32, 62, 63, 64, 65, 100, 255, 1 << 31, -(1 << 31), (1 << 31) - 1, 1 << 32,
         -(1 << 32), (1 << 53) - 1, 1 << 53, (1 << 53) + 1, -(1 << 53) - 1, 3037000499, 3037000500, 1 << 62,
         -(1 << 62), (1 << 63) - 1, (1 << 63) - 2, -(1 << 63), -(1 << 63) + 1]  # fmt: skip
-FLOATS = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, 3.7, -3.7, 0.1, 1e-300, -1e-300, 5e-324, -5e-324, 2.2250738585072014e-308,
-          2.0**31, 2.0**53, 2.0**53 - 1, 2.0**53 + 2, 2.0**63, -(2.0**63), 9.223372036854774784e18, 1e19, 1e308, -1e308,
-          1.7976931348623157e308, float("inf"), float("-inf"), float("nan")]  # fmt: skip
+FLOATS = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, 3.7, -3.7, 0.1, 1e-300, -1e-300, 5e-324, -5e-324,
+          2.2250738585072014e-308, 2.0**31, 2.0**53, 2.0**53 - 1, 2.0**53 + 2, 2.0**63, -(2.0**63),
+          9.223372036854774784e18, 1e19, 1e308, -1e308, 1.7976931348623157e308, float("inf"), float("-inf"),
+          float("nan")]  # fmt: skip
 BYTES = [b"", b"\x00", b"\xff\x80\x7f", b"hello", bytes(range(20))]
 NUMBERS = ("int", "float", "bool")
 
@@ -175,10 +176,8 @@ class Writer:
 
     def for_(self, depth: int) -> None:
         views = [name for name in self.assigned if self.types[name] == "bytes"]
-        if views and self.chance.random() < 0.3:
-            bounds = self.chance.choice(sorted(views))
-        else:
-            bounds = f"range({self.range()})"
+        over_bytes = views and self.chance.random() < 0.3
+        bounds = self.chance.choice(sorted(views)) if over_bytes else f"range({self.range()})"
         name = self.target("int")
         self.line(depth, f"for {name} in {bounds}:")
         surely = name in self.assigned

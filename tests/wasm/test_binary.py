@@ -76,9 +76,10 @@ def test_a_module_that_is_cut_or_changed_is_read_or_refused(data: st.DataObject)
 
 
 @pytest.mark.parametrize("data", [
-    b"", b"\x00asm", b"\x00asm\x02\x00\x00\x00", MAGIC + b"\x00", MAGIC + b"\x00\x05ab", MAGIC + b"\x01\xff\xff\xff\xff\x7f",
+    b"", b"\x00asm", b"\x00asm\x02\x00\x00\x00", MAGIC + b"\x00", MAGIC + b"\x00\x05ab",
+    MAGIC + b"\x01\xff\xff\xff\xff\x7f",
     MAGIC + b"\x00\x01\x05", MAGIC + b"\x00\x80\x80\x80\x80\x80\x00", MAGIC + b"\x00\x00",
 ])  # fmt: skip
 def test_malformed_bytes_are_a_value_error(data: bytes) -> None:
-    with pytest.raises(ValueError, match="byte|module"):
+    with pytest.raises(ValueError, match=r"byte|module"):
         custom_section(data, "name")

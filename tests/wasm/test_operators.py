@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -14,10 +13,13 @@ from tests.wasm.programs import FLOATS, INTS
 from tests.wasm.running import Outcome, Running, checked, compared, compile_function, define, python_outcome
 
 EDGES = sorted({*INTS, *range(-3, 4), 10**18, -(10**18)})
+CONSTANTS = [0, 1, -1, 2, 3, -3, 8, -8, 63, 64, 1000003, 1 << 31, 3037000500, (1 << 53) + 1, 1 << 62, -(1 << 62),
+             (1 << 63) - 1, -(1 << 63)]  # fmt: skip
 INT_OPERATORS = ["+", "-", "*", "//", "%", "/", "**", "&", "|", "^", "<<", ">>"]
 FLOAT_OPERATORS = ["+", "-", "*", "/", "//", "%"]
 COMPARISONS = ["<", "<=", ">", ">=", "==", "!="]
-REALS = [*FLOATS, *(2.0**power + delta for power in (52, 53, 54, 62) for delta in (-1, 0, 1, 2)), 9007199254740993.0, 0.3,
+REALS = [*FLOATS, *(2.0**power + delta for power in (52, 53, 54, 62) for delta in (-1, 0, 1, 2)), 9007199254740993.0,
+         0.3,
          -0.3, 7.25, -1e-310, 4.35e-320, 123456789.123]  # fmt: skip
 ints = st.integers(-(1 << 63), (1 << 63) - 1) | st.sampled_from(EDGES) | st.integers(-100, 100)
 reals = st.floats() | st.sampled_from(REALS)
@@ -41,7 +43,7 @@ def test_ints_at_their_edges(operator: str) -> None:
 
 @pytest.mark.parametrize("operator", INT_OPERATORS + COMPARISONS)
 def test_an_int_and_a_constant(operator: str) -> None:
-    for constant in EDGES:
+    for constant in CONSTANTS:
         right = text_of(f"a {operator} ({constant})", result_of(operator), a="int")
         left = text_of(f"({constant}) {operator} a", result_of(operator), a="int")
 
@@ -53,14 +55,15 @@ def test_an_int_and_a_constant(operator: str) -> None:
 @pytest.mark.parametrize(("one", "other"), [
     ("(a & 9223372036854775807)", "(b & 9223372036854775807)"), ("(a & 255)", "b"), ("a", "(b & 127)"),
     ("(a % 1000003)", "(b % 1000003 + 1)"), ("(a >> 33)", "(b >> 30)"), ("-(a & 4294967295)", "b"), ("a", "-(b & 63)"),
-    ("(a // 3)", "(b % -5)"), ("min(a, 0)", "max(b, 1)"), ("(a | 1)", "abs(b % 9)"), ("(a == b)", "b"), ("a", "(a < b)"),
+    ("(a // 3)", "(b % -5)"), ("min(a, 0)", "max(b, 1)"), ("(a | 1)", "abs(b % 9)"), ("(a == b)", "b"),
+    ("a", "(a < b)"),
     ("(a < 5)", "(b < 5)"), ("~(a & 1)", "(b ^ b)"),
 ])  # fmt: skip
 def test_ints_whose_bounds_are_known(operator: str, one: str, other: str) -> None:
     both_bools = one.startswith("(a <") and operator in "&|^"
     text = text_of(f"{one} {operator} {other}", "bool" if both_bools else result_of(operator), a="int", b="int")
 
-    compared(text, "f", *itertools.product(EDGES[::2], EDGES))
+    compared(text, "f", *itertools.product(EDGES[::3], EDGES[::2]))
 
 
 @pytest.mark.parametrize("operator", FLOAT_OPERATORS + COMPARISONS)
@@ -82,7 +85,8 @@ def test_an_int_and_a_float(operator: str) -> None:
     ("-a", "int"), ("+a", "int"), ("~a", "int"), ("abs(a)", "int"), ("not a", "bool"), ("float(a)", "float"),
     ("bool(a)", "bool"), ("int(a)", "int"), ("math.sqrt(a)", "float"), ("math.floor(a)", "int"), ("round(a)", "int"),
     ("a ** 2", "int"), ("a ** 3", "int"), ("a ** 0", "int"), ("-(a >> 1)", "int"), ("abs(a & 7)", "int"),
-    ("a and 5", "int"), ("a or 5", "int"), ("3 if a else 4", "int"), ("-5 < a < 5", "bool"), ("0 < a <= 1.5 != a", "bool"),
+    ("a and 5", "int"), ("a or 5", "int"), ("3 if a else 4", "int"), ("-5 < a < 5", "bool"),
+    ("0 < a <= 1.5 != a", "bool"),
 ])  # fmt: skip
 def test_an_int_alone(expression: str, result: str) -> None:
     compared(text_of(expression, result, a="int"), "f", *((value,) for value in EDGES))
@@ -93,7 +97,8 @@ def test_an_int_alone(expression: str, result: str) -> None:
     ("float(a)", "float"), ("math.floor(a)", "int"), ("math.ceil(a)", "int"), ("math.trunc(a)", "int"),
     ("round(a)", "int"), ("math.sqrt(a)", "float"), ("math.fabs(a)", "float"), ("math.isnan(a)", "bool"),
     ("math.isinf(a)", "bool"), ("math.isfinite(a)", "bool"), ("a and 2.5", "float"), ("a or 2.5", "float"),
-    ("3.0 if a else -0.0", "float"), ("a % 1.0", "float"), ("a // 0.1", "float"), ("1 + a", "float"), ("a * math.pi", "float"),
+    ("3.0 if a else -0.0", "float"), ("a % 1.0", "float"), ("a // 0.1", "float"), ("1 + a", "float"),
+    ("a * math.pi", "float"),
 ])  # fmt: skip
 def test_a_float_alone(expression: str, result: str) -> None:
     halves = [float(value) + part for value in range(-4, 5) for part in (0.0, 0.25, 0.5, 0.75)]
@@ -142,22 +147,22 @@ Pairs = dict[str, tuple[Running, object]]
 
 
 @pytest.fixture(scope="module")
-def whole() -> Iterator[Pairs]:
+def whole() -> Pairs:
     """Give every operator of two ints; given back before the engine goes, as the others."""
-    yield {each: function_of(f"a {each} b", result_of(each), a="int", b="int") for each in INT_OPERATORS + COMPARISONS}
+    return {each: function_of(f"a {each} b", result_of(each), a="int", b="int") for each in INT_OPERATORS + COMPARISONS}
 
 
 @pytest.fixture(scope="module")
-def real() -> Iterator[Pairs]:
-    yield {
+def real() -> Pairs:
+    return {
         each: function_of(f"a {each} b", "bool" if each in COMPARISONS else "float", a="float", b="float")
         for each in FLOAT_OPERATORS + COMPARISONS
     }
 
 
 @pytest.fixture(scope="module")
-def mixed() -> Iterator[Pairs]:
-    yield {each: function_of(f"a {each} b", "bool", a="int", b="float") for each in COMPARISONS}
+def mixed() -> Pairs:
+    return {each: function_of(f"a {each} b", "bool", a="int", b="float") for each in COMPARISONS}
 
 
 def outcomes(pair: tuple[Running, object], *values: object) -> tuple[Outcome, Outcome]:
