@@ -15,10 +15,10 @@ from itertools import chain
 from typing import Any, Protocol
 
 from actorflow.errors import ContractError, TrapError, WasmTimeoutError, summary
+from actorflow.wasm.compiler.traps import MESSAGES, TRAP_GLOBAL, trap_of
 from actorflow.wasm.driver import SLOT, Driver, items_at_once
 from actorflow.wasm.guest import Guest
 from actorflow.wasm.program import Program, Signature
-from actorflow.wasm.traps import MESSAGES, TRAP_GLOBAL, trap_of
 from actorflow.wasm.values import from_guest, to_guest
 
 FAILURES = (Exception,)

@@ -247,7 +247,7 @@ class Guest:
 
 
 def failure(guest: Limited, said: str, hint: str = "") -> BaseException:
-    """Return what ended a call: what a host function raised, its time, or a trap, of which the engine said something."""
+    """Return what ended a call: what a host function raised, its time, or a trap that the engine names."""
     where = guest.program.where
     if guest.error is not None:
         raised, guest.error = guest.error, None

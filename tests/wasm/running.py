@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from actorflow.wasm.compiler import Compiled, compile_function
-from actorflow.wasm.traps import TRAP_GLOBAL, trap_of
+from actorflow.wasm.compiler.traps import TRAP_GLOBAL, trap_of
 
 Outcome = tuple[str, Any]
 """("value", the value's type and bits) or ("raises", the exception's class and line)."""

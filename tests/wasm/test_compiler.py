@@ -12,7 +12,7 @@ import pytest
 
 from actorflow.wasm.binary import custom_section
 from actorflow.wasm.compiler import Compiled, compile_function
-from actorflow.wasm.traps import MESSAGES, TRAP_GLOBAL, TRAPS, trap_of
+from actorflow.wasm.compiler.traps import MESSAGES, TRAP_GLOBAL, TRAPS, trap_of
 from tests.wasm.running import Running, compared, define, engine, run, wasm, wasmtime
 
 STEP = 3

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actorflow.wasm import ranges
-from actorflow.wasm.ranges import Ranges
-from actorflow.wasm.source import source_of
-from actorflow.wasm.subset import function_of
-from actorflow.wasm.tree import INT_MAX, INT_MIN
+from actorflow.wasm.compiler import ranges
+from actorflow.wasm.compiler.ranges import Ranges
+from actorflow.wasm.compiler.source import source_of
+from actorflow.wasm.compiler.subset import function_of
+from actorflow.wasm.compiler.tree import INT_MAX, INT_MIN
 from tests.wasm.programs import INTS
 from tests.wasm.running import define, fits, power, shifted
 

@@ -20,14 +20,14 @@ from typing import Any
 
 from actorflow.errors import CompileError
 from actorflow.wasm.binary import FUNCTION_KIND, Module, assemble
-from actorflow.wasm.body import DEPTH_INDEX, TRAP_INDEX
-from actorflow.wasm.emit import KINDS, Numbers, params_of
-from actorflow.wasm.routines import add_routine
-from actorflow.wasm.source import source_of
-from actorflow.wasm.statements import emit
-from actorflow.wasm.subset import function_of
-from actorflow.wasm.traps import TRAP_GLOBAL
-from actorflow.wasm.tree import Function
+from actorflow.wasm.compiler.body import DEPTH_INDEX, TRAP_INDEX
+from actorflow.wasm.compiler.emit import KINDS, Numbers, params_of
+from actorflow.wasm.compiler.routines import add_routine
+from actorflow.wasm.compiler.source import source_of
+from actorflow.wasm.compiler.statements import emit
+from actorflow.wasm.compiler.subset import function_of
+from actorflow.wasm.compiler.traps import TRAP_GLOBAL
+from actorflow.wasm.compiler.tree import Function
 
 TYPES_SECTION = "actorflow.types"
 MEMORY, HEAP_BASE = "memory", "__heap_base"

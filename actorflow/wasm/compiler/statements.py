@@ -6,9 +6,9 @@ its own, since what the body assigns to the loop's variable does not alter the t
 
 from __future__ import annotations
 
-from actorflow.wasm.body import TRAP_INDEX, Operand
-from actorflow.wasm.emit import Numbers, Values
-from actorflow.wasm.tree import (
+from actorflow.wasm.compiler.body import TRAP_INDEX, Operand
+from actorflow.wasm.compiler.emit import Numbers, Values
+from actorflow.wasm.compiler.tree import (
     INT_MAX,
     INT_MIN,
     Assign,

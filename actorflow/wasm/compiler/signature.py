@@ -8,8 +8,8 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from actorflow.errors import summary
-from actorflow.wasm.source import MISSING, Source
-from actorflow.wasm.tree import Signature
+from actorflow.wasm.compiler.source import MISSING, Source
+from actorflow.wasm.compiler.tree import Signature
 
 PARAMETERS = (int, float, bool, bytes)
 RESULTS = (int, float, bool)

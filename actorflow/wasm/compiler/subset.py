@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ast
 
-from actorflow.wasm.expressions import CONSTRUCTS, Expressions, Scope, as_int
-from actorflow.wasm.signature import RESULTS, signature_of, type_named
-from actorflow.wasm.source import MISSING, Source
-from actorflow.wasm.tree import (
+from actorflow.wasm.compiler.expressions import CONSTRUCTS, Expressions, Scope, as_int
+from actorflow.wasm.compiler.signature import RESULTS, signature_of, type_named
+from actorflow.wasm.compiler.source import MISSING, Source
+from actorflow.wasm.compiler.tree import (
     Assign,
     Break,
     Constant,

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from actorflow.wasm.body import Body, Operand
-from actorflow.wasm.ranges import Bounds, within
-from actorflow.wasm.tree import INT_MAX, INT_MIN
+from actorflow.wasm.compiler.body import Body, Operand
+from actorflow.wasm.compiler.ranges import Bounds, within
+from actorflow.wasm.compiler.tree import INT_MAX, INT_MIN
 
 HALF = 1 << 31
 """Two ints of 32 bits, signed, have a product of 64."""

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from actorflow.wasm.binary import Module, assemble
-from actorflow.wasm.body import TRAP_INDEX
-from actorflow.wasm.traps import KINDS
+from actorflow.wasm.compiler.body import TRAP_INDEX
+from actorflow.wasm.compiler.traps import KINDS
 
 _WORD = re.compile(r"\$(\w+)")
 _MANTISSA, _HIDDEN = (1 << 52) - 1, 1 << 52

@@ -14,9 +14,9 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from actorflow.errors import CompileError
-from actorflow.wasm.signature import called_function, signature_of
-from actorflow.wasm.source import MISSING, Source, source_of
-from actorflow.wasm.tree import (
+from actorflow.wasm.compiler.signature import called_function, signature_of
+from actorflow.wasm.compiler.source import MISSING, Source, source_of
+from actorflow.wasm.compiler.tree import (
     INT_MAX,
     INT_MIN,
     Binary,

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import FunctionType
 
-from actorflow.wasm import integers
-from actorflow.wasm.body import DEPTH_INDEX, Body, Operand
-from actorflow.wasm.ranges import Ranges
-from actorflow.wasm.tree import (
+from actorflow.wasm.compiler import integers
+from actorflow.wasm.compiler.body import DEPTH_INDEX, Body, Operand
+from actorflow.wasm.compiler.ranges import Ranges
+from actorflow.wasm.compiler.tree import (
     Binary,
     Call,
     Choice,

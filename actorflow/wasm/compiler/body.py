@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from actorflow.wasm.ranges import Bounds
-from actorflow.wasm.traps import trap_value
+from actorflow.wasm.compiler.ranges import Bounds
+from actorflow.wasm.compiler.traps import trap_value
 
 TRAP_INDEX, DEPTH_INDEX = 0, 1
 """The numbers of the globals: what went wrong, and how deep the recursion is."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from actorflow.wasm.tree import (
+from actorflow.wasm.compiler.tree import (
     INT_MAX,
     INT_MIN,
     Assign,
