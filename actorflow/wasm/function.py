@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +14,9 @@ from actorflow.plan.cells import Access
 from actorflow.plan.foreign import Foreign, ForeignOperator, Shape
 from actorflow.wasm.calling import Caller, Contract, caller_of
 from actorflow.wasm.components import Component, is_component
-from actorflow.wasm.engine import TICK_S
-from actorflow.wasm.guest import Guest
-from actorflow.wasm.hosting import NOBODY, Work
+from actorflow.wasm.hosting import NOBODY
+from actorflow.wasm.lending import Guests, Pace
+from actorflow.wasm.operator import operator_of
 from actorflow.wasm.outcomes import value_of
 from actorflow.wasm.program import Program, Sandbox
 
@@ -107,8 +106,6 @@ class WasmFunction(Foreign):
     def operator(self, shape: Shape) -> type[ForeignOperator]:
         found = self._operators.get(shape)
         if found is None:
-            from actorflow.wasm.operator import operator_of
-
             found = self._operators[shape] = operator_of(self, shape)
         return found
 
@@ -145,80 +142,3 @@ class WasmFunction(Foreign):
 
     def __repr__(self) -> str:
         return f"<{self.reference}>"
-
-
-class Pace:
-    """How long an item of a function takes, as far as is known: what takes longer than a slice runs in a thread."""
-
-    __slots__ = ("item_s",)
-
-    def __init__(self) -> None:
-        self.item_s = 0.0
-
-    def took(self, seconds: float, count: int) -> None:
-        """Learn from a batch."""
-        self.item_s += (seconds / count - self.item_s) * 0.25
-
-
-class Guests:
-    """The guests of one replica, or of one thread that calls a function: kept until they are spent, or out of date."""
-
-    def __init__(self, function: WasmFunction) -> None:
-        self._function = function
-        self._idle: list[Guest] = []
-
-    def take(self, work: Work, seconds: float) -> Guest:
-        """Return a guest with so much time; the first of those that wait, to be there for the next call, too."""
-        guest = self.lend(work, seconds)
-        self._idle.append(guest)
-        return guest
-
-    def lend(self, work: Work, seconds: float) -> Guest:
-        """Return a guest that nobody else has until it is given back."""
-        while self._idle:
-            guest = self._idle.pop()
-            if not guest.spent and guest.program is self._function.program:
-                break
-        else:
-            guest = self._function.program.guest(self._function.sandbox)
-        guest.work = work
-        guest.ticks = int(seconds / TICK_S) + 1
-        return guest
-
-    def give_back(self, guest: Guest) -> None:
-        """Keep a guest for the next."""
-        guest.work = NOBODY
-        if not guest.spent:
-            self._idle.append(guest)
-
-    def clear(self) -> None:
-        """Let all go."""
-        self._idle.clear()
-
-
-class Lease:
-    """The guest of one batch: another one after each that is spent. `stop` ends it from another thread."""
-
-    def __init__(self, guests: Guests, work: Work, seconds: float) -> None:
-        self._guests = guests
-        self._work = work
-        self._until_s = time.monotonic() + seconds
-        self._stopped = False
-        self._guest = guests.lend(work, seconds)
-
-    def guest(self) -> Guest:
-        """Return the guest."""
-        if self._guest.spent:
-            left = self._until_s - time.monotonic()
-            self._guest = self._guests.lend(self._work, max(left, 0.0))
-            self._guest.stopped = self._stopped
-        return self._guest
-
-    def stop(self) -> None:
-        """End what runs, at the next tick."""
-        self._stopped = True
-        self._guest.stopped = True
-
-    def end(self) -> None:
-        """Give the guest back."""
-        self._guests.give_back(self._guest)

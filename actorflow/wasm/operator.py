@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, compress
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from actorflow.errors import ContractError, WasmTimeoutError, summary
 from actorflow.plan.foreign import ForeignOperator, Shape
@@ -22,10 +22,13 @@ from actorflow.wasm import outcomes as verbs
 from actorflow.wasm.activated import Activated
 from actorflow.wasm.calling import Contract, Failed
 from actorflow.wasm.engine import Running
-from actorflow.wasm.function import Guests, Lease, WasmFunction
 from actorflow.wasm.hosting import NOBODY, OURS
+from actorflow.wasm.lending import Guests, Lease
 from actorflow.wasm.outcomes import error_of, pairs_of, value_of
 from actorflow.wasm.values import hashable
+
+if TYPE_CHECKING:
+    from actorflow.wasm.function import WasmFunction
 
 
 class Foreigner(ForeignOperator):
