@@ -24,6 +24,7 @@ from actorflow.plan.cells import (
     Register,
     Table,
     Value,
+    accesses_of,
 )
 from actorflow.plan.operator import OnError, Restart
 from actorflow.plan.schedules import Schedule
@@ -287,6 +288,25 @@ class AppPlan:
             codec.register_all(kind)
         self._cells[cell.name] = cell
         return cell
+
+    def adopt(self, *operators: Any) -> None:
+        """Have the app use the very cells that some operators have declared accesses to, in place of its own.
+
+        For an app that was written down, and whose operators were not: its cells must be declared as theirs are.
+        Cells that the app has not declared are left to the checker.
+
+        Raises: ValueError when a cell of the same name is declared otherwise.
+        """
+        for operator in operators:
+            for access in accesses_of(operator).values():
+                own = self._cells.get(access.cell.name)
+                if own is None or own is access.cell:
+                    continue
+                if other := own.differs_from(access.cell):
+                    raise ValueError(
+                        f"{own.kind} {own.name!r} is declared otherwise where {operator.__name__} uses it: {other}"
+                    )
+                self._cells[own.name] = access.cell
 
     @property
     def cells(self) -> Mapping[str, Cell]:

@@ -297,6 +297,11 @@ class Cell:
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name!r}>"
 
+    def differs_from(self, other: Cell) -> str:
+        """Return what is declared differently of another cell; empty when either may stand for the other."""
+        pairs = ((name, getattr(self, name), getattr(other, name)) for name in Cell.__slots__)
+        return ", ".join(f"{name} is {theirs!r}, and not {own!r}" for name, own, theirs in pairs if own != theirs)
+
     def _undeclared(self) -> NoReturn:
         ways = " or ".join(f"{self.name} = {self.name}.{way}()" for way in ALLOWED.get(self.kind, MERGED))
         raise AccessError(

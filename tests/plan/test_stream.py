@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -399,7 +400,7 @@ def test_a_list_that_a_fold_begins_with_is_each_request_s_own() -> None:
 class Elsewhere(Foreign):
     reference = "else:where#there"
     __name__ = "there"
-    options: Any = {}
+    options: Any = MappingProxyType({})
 
     def __call__(self, *values: Any) -> Any:
         return values[0]
