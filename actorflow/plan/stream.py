@@ -163,7 +163,7 @@ class Stream(Generic[Q, T]):
         The key belongs to the step that follows (filters in between keep it). `space` names the key space, whose
         shards are the unit of ownership: operators keyed by the same space meet the same key on the same host.
         """
-        field = key if isinstance(key, str) else None
+        field = key if isinstance(key, str) else field_of(key)
         function = field_getter(field) if field is not None else cast("Callable[[Any], Any] | None", in_stream(key))
         own = getattr(key, "__name__", "")
         label = space or field or (own if own.isidentifier() else f"{self.name}.key")
@@ -575,6 +575,12 @@ def field_getter(field: str) -> Callable[[Any], Any]:
     return _made.setdefault(("field", field), get)
 
 
+def field_of(function: Any) -> str | None:
+    """Return which field a function reads, if it is one that `field_getter` made."""
+    field = getattr(function, "field", None)
+    return field if isinstance(field, str) and _made.get(("field", field)) is function else None
+
+
 def chooser(predicate: Callable[[Any], Any]) -> Callable[[Any], str]:
     """Return the function that names the output of a split; its `predicate` is what decides."""
     try:
@@ -619,4 +625,4 @@ def declare(
     return Stream(plan, plan.add(Entry, "entry"))
 
 
-__all__ = ["Stream", "StreamPlan", "chooser", "declare", "field_getter"]
+__all__ = ["Stream", "StreamPlan", "chooser", "declare", "field_getter", "field_of"]

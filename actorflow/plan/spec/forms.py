@@ -126,7 +126,9 @@ class FlatMapStep(_Foreign, kw_only=True):
 class KeyByStep(_Following, kw_only=True):
     """Give what follows a key."""
 
-    key_by: Annotated[Function | Nothing, Meta(description="A field, or a function; empty where the item is its own key.")]
+    key_by: Annotated[
+        Function | Nothing, Meta(description="A field, or a function; empty where the item is its own key.")
+    ]
     space: Annotated[str | None, Meta(description="The key space: that of the cells which are meant.")] = None
     shards: Annotated[int, Meta(description="In how many shards the space is cut.")] = 256
 

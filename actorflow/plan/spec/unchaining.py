@@ -97,7 +97,7 @@ class _Unchaining:
         """Take the edges that lead to a step which is added now."""
         taken: list[Edge] = []
         while (edge := self._ahead()) is not None and edge.target == step.number and not edge.back:
-            if taken and not several:
+            if (taken and not several) or edge.source >= step.number:
                 break
             taken.append(edge)
             self._edge += 1
@@ -129,7 +129,9 @@ class _Unchaining:
         elif isinstance(step, Join):
             data, wanted = self._join(step, at), "join"
         else:
-            edges = self._inputs(step, several=not isinstance(step, (Feedback, Delta, Replay, Discard)))
+            ends = (ahead := self._ahead()) is not None and ahead.output == END
+            single = ends or isinstance(step, (Feedback, Delta, Replay, Discard))
+            edges = self._inputs(step, several=not single)
             if not edges:
                 at.fail("no edge leads here, and the builder adds no such step")
             data, wanted = self._following_step(step, edges, at)
@@ -166,7 +168,7 @@ class _Unchaining:
                 break
             if (edge.source, edge.output, edge.target) != (start.source, start.output, step.number):
                 break
-            if following is not None and following.target == step.number and not following.back:
+            if following is not None and following.source < following.target == step.number and not following.back:
                 break  # a merge of several points
             taken.add(step.name)
             count += 1
@@ -201,8 +203,10 @@ class _Unchaining:
         if isinstance(step, Merge):
             if [edge.output for edge in edges] == [END]:
                 loop = self._steps[edges[0].source]
-                plain = self._now == (loop.number, "")
-                return {"loop_end": None, **({} if plain else {"after": spelt(self._steps, loop, "")})}, "loop_end"
+                if self._now is not None and self._now[0] == loop.number:
+                    return {"loop_end": None}, "loop_end"
+                output = loop.outputs[0] if isinstance(loop, Route) else AGAIN if loop.number in self._open else ""
+                return {"loop_end": None, "after": spelt(self._steps[: self._number], loop, output)}, "loop_end"
             return {"merge": None, **after}, "merge"
         if isinstance(step, Feedback):
             when = None if step.when is None else at.function(step.when)

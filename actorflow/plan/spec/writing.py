@@ -14,6 +14,7 @@ from actorflow.plan.rounds import UNSET, Rounds
 from actorflow.plan.spec.faults import Faults
 from actorflow.plan.spec.references import is_reference, place_of, reference_of
 from actorflow.plan.spec.types import data_of
+from actorflow.plan.stream import field_of
 
 _PLAIN: Final = (str, bool, int, float, type(None))
 
@@ -57,8 +58,7 @@ class Writer:
         if isinstance(function, Foreign):
             options = self.options(function.options)
             return {"function": function.reference, "options": options} if options else function.reference
-        field = getattr(function, "field", None)
-        if isinstance(field, str) and getattr(function, "__module__", "") == "actorflow.plan.stream":
+        if (field := field_of(function)) is not None:
             return {"field": field}
         reference = reference_of(function)
         if reference is not None:
