@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from actorflow.cli import asking, beginning, planning, serving, storing
+from actorflow.cli import asking, beginning, planning, serving, specs, storing
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -33,6 +33,9 @@ for command in (
     planning.check,
     planning.graph,
     planning.streams,
+    specs.export,
+    specs.import_,
+    specs.schema,
     storing.store,
     beginning.new,
     beginning.doctor,

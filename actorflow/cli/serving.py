@@ -33,7 +33,7 @@ A_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument("target", metavar="MODULE:APP")
+@click.argument("target", metavar="MODULE:APP|FILE")
 @click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen; others need a token or TLS.")
 @click.option("--port", default=PORT, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free port.")
 @click.option("--unix", type=click.Path(path_type=Path), help="Listen on this socket, in place of address and port.")
@@ -222,7 +222,7 @@ def _stamps() -> dict[Path, float]:
             name for name in folders if not name.startswith((".", "__")) and not _is_environment(folder, name)
         ]
         for name in files:
-            if name.endswith((".py", ".yaml", ".toml")):
+            if name.endswith((".py", ".yaml", ".yml", ".toml")):
                 path = Path(folder) / name
                 try:
                     stamps[path] = path.stat().st_mtime

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import keyword
 import re
-import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,11 +22,12 @@ class Names:
         self._taken = set(TAKEN)
         self._modules: dict[str, str] = {}
         self._imports: set[str] = set()
+        self._needed: set[tuple[str, str]] = set()
         self._foreign = foreign
 
     def fresh(self, wanted: str) -> str:
         """Return a name like this that nothing else has."""
-        name = re.sub(r"\W", "_", wanted)
+        name = re.sub(r"\W", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", wanted).lower())
         name = name if name.isidentifier() else f"_{name}"
         unique, count = name, 2
         while unique in self._taken:
@@ -38,12 +38,19 @@ class Names:
     def need(self, module: str, name: str) -> str:
         """Import a name from a module of ours, and return it."""
         self._taken.add(name)
-        self._imports.add(f"from {module} import {name}")
+        self._needed.add((module, name))
         return name
 
     def imports(self) -> list[str]:
         """Return the lines that import."""
-        return sorted(self._imports, key=lambda line: (line.startswith("from actorflow"), line))
+        modules: dict[str, list[str]] = {}
+        for module, name in sorted(self._needed):
+            modules.setdefault(module, []).append(name)
+        ours = [f"from {module} import {', '.join(named)}" for module, named in modules.items()]
+        standard = [line for line in ours if line.startswith("from typing")]
+        others = sorted(self._imports, key=lambda line: (line.startswith("from"), line))
+        groups = (standard, others, [line for line in ours if line not in standard])
+        return "\n\n".join("\n".join(group) for group in groups if group).splitlines()
 
     def claim(self, data: Any) -> None:
         """Name the modules that some data may refer to, before anything else has their names."""
@@ -68,24 +75,24 @@ class Names:
     def function(self, data: Any) -> str:
         """Return the expression of a function, or of a value, that is data."""
         if isinstance(data, dict) and "field" in data:
-            return f"{self.need('actorflow.plan.stream', 'field_getter')}({data['field']!r})"
+            return f"{self.need('actorflow.plan.stream', 'field_getter')}({literal(data['field'])})"
         if isinstance(data, dict) and "value" in data:
-            return repr(data["value"])
+            return literal(data["value"])
         reference, options = (data["function"], data["options"]) if isinstance(data, dict) else (data, {})
         if not (isinstance(reference, str) and is_reference(reference)):
-            return repr(reference)
+            return literal(reference)
         if scheme_of(reference) == PYTHON:
             _, module, name = reference.split(":")
             return name if module == "builtins" else f"{self._imported(module)}.{name}"
         if self._foreign is None:
             raise SpecError(f"{reference} is no Python, and nothing here says how a program of Python finds it")
         finder = self.need(*self._foreign.split(":"))
-        return f"{finder}({', '.join([repr(reference), *([repr(options)] if options else [])])})"
+        return f"{finder}({', '.join([literal(reference), *([literal(options)] if options else [])])})"
 
     def type(self, kind: Any) -> str:
         """Return the expression of a type."""
         if "{" in str(data_of(kind)):
-            return f"{self.need('actorflow.plan.spec', 'door_type')}({data_of(kind)!r})"
+            return f"{self.need('actorflow.plan.spec', 'door_type')}({literal(data_of(kind))})"
         text = text_of(kind)
         if "any" in re.findall(r"\w+", text):
             self.need("typing", "Any")
@@ -102,9 +109,21 @@ class Names:
         return f"{self.need('actorflow', 'Restart')}({keywords(data)})"
 
 
+def literal(value: Any) -> str:
+    """Return the source of a plain value, text in double quotes."""
+    if isinstance(value, str):
+        text = repr(value)
+        return text if '"' in text else f'"{text[1:-1]}"'
+    if isinstance(value, list):
+        return f"[{', '.join(map(literal, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{literal(key)}: {literal(each)}' for key, each in value.items())}}}"
+    return repr(value)
+
+
 def keywords(options: Mapping[Any, Any]) -> str:
     """Return plain options as keyword arguments."""
-    return ", ".join(f"{name}={value!r}" for name, value in options.items())
+    return ", ".join(f"{name}={literal(value)}" for name, value in options.items())
 
 
 def _texts(data: Any) -> Iterator[str]:
@@ -129,16 +148,16 @@ def call_of(verb: str, item: Mapping[str, Any], names: Names, *, points: list[st
         return "loop_end"
     positional = [*points]
     options: dict[str, str] = {}
-    plain = {each: repr(item[each]) for each in _PLAIN if each in item}
+    plain = {each: literal(item[each]) for each in _PLAIN if each in item}
     if verb in {"map", "filter", "flat_map", "split", "reduce", "route", "source"}:
         positional.append(names.function(_foreign(verb, item)))
-        positional += [repr(output) for output in item.get("outputs", ())]
+        positional += [literal(output) for output in item.get("outputs", ())]
     elif verb == "key_by":
         positional += [] if value is None else [_key(value, names)]
     elif verb == "join":
         positional += [_key(value, names), *([_key(item["other_key"], names)] if "other_key" in item else [])]
     elif verb == "then":
-        positional += [names.function(_foreign(verb, item)), *map(repr, item.get("args", ()))]
+        positional += [names.function(_foreign(verb, item)), *map(literal, item.get("args", ()))]
         options |= {"restart": names.restart(item["restart"])} if "restart" in item else {}
         options |= {} if target is None else {"feedback": target}
     elif verb == "fold":
@@ -164,7 +183,7 @@ def call_of(verb: str, item: Mapping[str, Any], names: Names, *, points: list[st
     if verb == "replay":
         arguments.append(names.rounds(item["rounds"]))
     if item.get("kwargs"):
-        arguments.append(f"**{item['kwargs']!r}")
+        arguments.append(f"**{literal(item['kwargs'])}")
     return f"{verb}({', '.join(arguments)})"
 
 
@@ -175,7 +194,7 @@ _PLAIN = (
 
 
 def _key(value: Any, names: Names) -> str:
-    return repr(value) if isinstance(value, str) and not is_reference(value) else names.function(value)
+    return literal(value) if isinstance(value, str) and not is_reference(value) else names.function(value)
 
 
 def _foreign(verb: str, item: Mapping[str, Any]) -> Any:
@@ -185,8 +204,3 @@ def _foreign(verb: str, item: Mapping[str, Any]) -> Any:
         return item[verb]
     options = {**more.pop("options", {}), **more}
     return {"function": item[verb], "options": options}
-
-
-def is_typed(kind: Any) -> bool:
-    """Return whether a door says of what type its items are."""
-    return kind is not typing.Any

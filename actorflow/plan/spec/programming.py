@@ -9,7 +9,7 @@ from typing import Any
 
 from actorflow.plan.app import AppPlan
 from actorflow.plan.cells import accesses_of
-from actorflow.plan.spec.calls import Names, call_of, is_typed, keywords
+from actorflow.plan.spec.calls import Names, call_of, keywords, literal
 from actorflow.plan.spec.exporting import data_of_app
 from actorflow.plan.spec.forms import VERBS, Point
 from actorflow.plan.spec.naming import found
@@ -31,7 +31,7 @@ def program_of(app: AppPlan, *, foreign: str | None = None) -> str:
     names.claim(data)
     limits = f", limits={names.need('actorflow', 'Limits')}({keywords(data['limits'])})" if "limits" in data else ""
     names.need("actorflow", "App")
-    body = [f"app = App({app.name!r}{limits})"]
+    body = [f"app = App({literal(app.name)}{limits})"]
     for name, cell in data.get("cells", {}).items():
         body.append(_cell(app, name, dict(cell), names))
     if adopted := _adopting(app, names):
@@ -40,15 +40,17 @@ def program_of(app: AppPlan, *, foreign: str | None = None) -> str:
         body += ["", *_Program(topology, data["streams"][name], names).lines()]
     for name, each in data.get("schedules", {}).items():
         when = {key: each[key] for key in ("every_s", "cron") if key in each}
-        body.append(f"app.schedule({name!r}, {each['stream']!r}, {each.get('item')!r}, {keywords(when)})")
-    title = f'"""The app {app.name}: `actorflow check`, and `actorflow run`, take it as MODULE:app."""'
+        body.append(
+            f"app.schedule({literal(name)}, {literal(each['stream'])}, {literal(each.get('item'))}, {keywords(when)})"
+        )
+    title = f'"""The app {app.name}: `actorflow run` takes it as MODULE:app."""'
     return "\n".join([title, "", *names.imports(), "", *body, ""])
 
 
 def _cell(app: AppPlan, name: str, data: dict[str, Any], names: Names) -> str:
     """Return the line that declares a cell."""
     cell = app.cells[name]
-    options = [f"key={data['key']!r}"] if "key" in data else []
+    options = [f"key={literal(data['key'])}"] if "key" in data else []
     if "value" in data:
         options.insert(0, f"value={names.type(cell.value_type)}")
     if data["kind"] in {"set", "log"}:  # which call it otherwise
@@ -58,7 +60,7 @@ def _cell(app: AppPlan, name: str, data: dict[str, Any], names: Names) -> str:
     if "migrate" in data:
         options.append(f"migrate={names.function(data['migrate'])}")
     rest = {key: data[key] for key in ("shards", "ttl_s", "entries_max", "version", "grow_only") if key in data}
-    return f"app.{data['kind']}({', '.join([repr(name), *options, *filter(None, [keywords(rest)])])})"
+    return f"app.{data['kind']}({', '.join([literal(name), *options, *filter(None, [keywords(rest)])])})"
 
 
 def _adopting(app: AppPlan, names: Names) -> str:
@@ -156,12 +158,13 @@ class _Program:
         return [*lines, *self._block(chain, variable if chain else None, "")]
 
     def _begin(self) -> str:
-        kinds = [self._names.type(kind) for kind in (self._topology.request_type, self._topology.reply_type)]
-        if not is_typed(self._topology.reply_type):
-            kinds = kinds[: 1 if is_typed(self._topology.request_type) else 0]
+        declared = [self._topology.request_type, self._topology.reply_type]
+        while declared and declared[-1] is Any:
+            declared.pop()
+        kinds = [self._names.type(kind) for kind in declared]
         options = {name: value for name, value in self._data.items() if name in _OF_STREAM}
         restart = [f"restart={self._names.restart(self._data['restart'])}"] if "restart" in self._data else []
-        arguments = [repr(self._topology.stream), *kinds, *filter(None, [keywords(options)]), *restart]
+        arguments = [literal(self._topology.stream), *kinds, *filter(None, [keywords(options)]), *restart]
         return f"app.stream({', '.join(arguments)})"
 
     def _uses(self) -> Counter[int]:
@@ -183,7 +186,7 @@ class _Program:
         base = self._any_point(number)
         if output == ERRORS:
             return f"{base}.errors"
-        return f"{self._points[number, '*']}[{output!r}]" if (number, "*") in self._points else base
+        return f"{self._points[number, '*']}[{literal(output)}]" if (number, "*") in self._points else base
 
     def _any_point(self, number: int) -> str:
         """Return a point of a step, whichever."""
@@ -192,7 +195,7 @@ class _Program:
             if (number, output) in self._points:
                 return self._points[number, output]
         assert isinstance(step, Route)
-        return f"{self._points[number, '*']}[{step.outputs[0]!r}]"
+        return f"{self._points[number, '*']}[{literal(step.outputs[0])}]"
 
     # -- statements
 
@@ -204,7 +207,7 @@ class _Program:
             if call.verb == "back":
                 lines += self._flush(chain, variable, indent)
                 self._next += 1
-                return [*lines, f"{indent}return {self._point(*call.parents[0])}"]
+                return self._returning(lines, self._point(*call.parents[0]), call, indent)
             if not call.chained:
                 lines += self._flush(chain, variable, indent)
                 chain = [] if call.verb == "into" else [self._parent(call)]
@@ -228,6 +231,13 @@ class _Program:
                 lines.append(f"{indent}{self._point(number, output)}.into({self._any_point(call.makes[0])})")
             chain, variable = [], None
         return [*lines, *self._flush(chain, variable, indent)]
+
+    def _returning(self, lines: list[str], point: str, call: _Call, indent: str) -> list[str]:
+        """Return the end of a body; what is assigned only to be returned is returned at once."""
+        begins = f"{indent}{point} = "
+        if self._count[call.parents[0][0]] == 1 and lines and lines[-1].startswith(begins):
+            return [*lines[:-1], f"{indent}return {lines[-1].removeprefix(begins)}"]
+        return [*lines, f"{indent}return {point}"]
 
     def _parent(self, call: _Call) -> str:
         return self._point(*call.parents[0])
@@ -303,14 +313,14 @@ class _Program:
         inside = self._block([], None, f"{indent}    ")
         self._scopes.pop()
         shared = sorted({*self._globals[start], *([kept] if kept else [])})
-        lines = ["", f"{indent}def {body}({head}):"] if not indent else [f"{indent}def {body}({head}):"]
+        lines = [*([] if indent else ["", ""]), f"{indent}def {body}({head}):"]
         lines += [f"{indent}    global {', '.join(shared)}"] if shared else []
         lines += [f"{indent}    {kept} = {head}"] if kept else []
         if kept:
             self._points[number, AGAIN] = kept
         self._points[number, ""] = variable = self._fresh(number, name)
         text = call_of(call.verb, call.item, self._names, points=[body], target=None)
-        return [*lines, *inside, *([""] if not indent else []), *self._flush([*chain, text], variable, indent)]
+        return [*lines, *inside, *([] if indent else ["", ""]), *self._flush([*chain, text], variable, indent)]
 
     def _ends(self, at: int, number: int) -> bool:
         return self._calls[at].verb == "back" and self._calls[at].target == number
