@@ -6,6 +6,7 @@ import builtins
 import keyword
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from actorflow.errors import SpecError
@@ -24,6 +25,7 @@ class Names:
         self._imports: set[str] = set()
         self._needed: set[tuple[str, str]] = set()
         self._foreign = foreign
+        self.cells: dict[str, str] = {}
 
     def fresh(self, wanted: str) -> str:
         """Return a name like this that nothing else has."""
@@ -109,11 +111,20 @@ class Names:
         return f"{self.need('actorflow', 'Restart')}({keywords(data)})"
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An expression among plain values."""
+
+    text: str
+
+
 def literal(value: Any) -> str:
     """Return the source of a plain value, text in double quotes."""
     if isinstance(value, str):
         text = repr(value)
         return text if '"' in text else f'"{text[1:-1]}"'
+    if isinstance(value, Source):
+        return value.text
     if isinstance(value, list):
         return f"[{', '.join(map(literal, value))}]"
     if isinstance(value, Mapping):
@@ -150,14 +161,14 @@ def call_of(verb: str, item: Mapping[str, Any], names: Names, *, points: list[st
     options: dict[str, str] = {}
     plain = {each: literal(item[each]) for each in _PLAIN if each in item}
     if verb in {"map", "filter", "flat_map", "split", "reduce", "route", "source"}:
-        positional.append(names.function(_foreign(verb, item)))
+        positional.append(names.function(_foreign(verb, item, names)))
         positional += [literal(output) for output in item.get("outputs", ())]
     elif verb == "key_by":
         positional += [] if value is None else [_key(value, names)]
     elif verb == "join":
         positional += [_key(value, names), *([_key(item["other_key"], names)] if "other_key" in item else [])]
     elif verb == "then":
-        positional += [names.function(_foreign(verb, item)), *map(literal, item.get("args", ()))]
+        positional += [names.function(_foreign(verb, item, names)), *map(literal, item.get("args", ()))]
         options |= {"restart": names.restart(item["restart"])} if "restart" in item else {}
         options |= {} if target is None else {"feedback": target}
     elif verb == "fold":
@@ -197,10 +208,19 @@ def _key(value: Any, names: Names) -> str:
     return literal(value) if isinstance(value, str) and not is_reference(value) else names.function(value)
 
 
-def _foreign(verb: str, item: Mapping[str, Any]) -> Any:
+def _access(name: str, data: Any, names: Names) -> Source:
+    """Return the expression that declares how a cell is touched."""
+    form = {"access": data} if isinstance(data, str) else data
+    options = {key: form[key] for key in ("read_only", "max_age_s") if key in form}
+    return Source(f"{names.cells[form.get('cell', name)]}.{form['access']}({keywords(options)})")
+
+
+def _foreign(verb: str, item: Mapping[str, Any], names: Names) -> Any:
     """Return a function with the options that stand beside it."""
     more = {name: item[name] for name in ("cells", "options", "threads") if name in item}
     if not more or isinstance(item[verb], dict):
         return item[verb]
+    if "cells" in more:
+        more["cells"] = {name: _access(name, data, names) for name, data in more["cells"].items()}
     options = {**more.pop("options", {}), **more}
     return {"function": item[verb], "options": options}

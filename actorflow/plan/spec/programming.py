@@ -60,7 +60,8 @@ def _cell(app: AppPlan, name: str, data: dict[str, Any], names: Names) -> str:
     if "migrate" in data:
         options.append(f"migrate={names.function(data['migrate'])}")
     rest = {key: data[key] for key in ("shards", "ttl_s", "entries_max", "version", "grow_only") if key in data}
-    return f"app.{data['kind']}({', '.join([literal(name), *options, *filter(None, [keywords(rest)])])})"
+    names.cells[name] = variable = names.fresh(name)
+    return f"{variable} = app.{data['kind']}({', '.join([literal(name), *options, *filter(None, [keywords(rest)])])})"
 
 
 def _adopting(app: AppPlan, names: Names) -> str:
