@@ -1,7 +1,7 @@
 """actorflow: distributed applications as dataflow streams of async actors, activated by requests."""
 
 from actorflow.address import Address
-from actorflow.app import App
+from actorflow.app import App, load_spec, save_spec
 from actorflow.client import Client
 from actorflow.errors import (
     AccessError,
@@ -149,4 +149,6 @@ __all__ = [
     "Value",
     "WasmError",
     "WasmTimeoutError",
+    "load_spec",
+    "save_spec",
 ]

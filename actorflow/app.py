@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from actorflow.local import Local
 from actorflow.plan.app import AppPlan
 from actorflow.stores.store import Store
+
+if TYPE_CHECKING:
+    from actorflow.plan.spec import Functions
 
 
 class App(AppPlan):
@@ -32,3 +37,28 @@ class App(AppPlan):
         Raises: TopologyError, on entering, with every fault of the graph; StoreError; ReplicaFailedError.
         """
         return Local(self, strict=strict, inline=inline, shuffle=shuffle, watch=watch, chance=chance, store=store)
+
+
+def load_spec(path: str | Path, *, python: bool = False, functions: Functions | None = None) -> App:
+    """Return the app that a file says: .yaml, .yml, .json or .toml.
+
+    python: whether the file may name Python (`python:module:name`), which imports modules and so runs any code: for
+    files that you trust as you trust programs.   functions: finds the functions of other languages that it names,
+    `functions(reference, options, folder)`.
+
+    Raises: SpecError with every fault, each with its line.
+    """
+    from actorflow.plan.spec import app_from_file  # late, since most programs read no YAML
+
+    return app_from_file(path, make=App, python=python, functions=functions)
+
+
+def save_spec(app: AppPlan, path: str | Path) -> None:
+    """Write an app to a file: .yaml, .yml, .json or .toml. Read again it is the same app.
+
+    Raises: SpecError with a line for everything that has no name by which it could be found, such as a lambda; OSError.
+    """
+    from actorflow.plan.spec import data_of_app, form_of, printed
+
+    file = Path(path)
+    file.write_text(printed(data_of_app(app), form_of(file.name)), encoding="utf-8")

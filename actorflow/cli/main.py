@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from actorflow.cli import asking, beginning, deploying, planning, serving, storing
+from actorflow.cli import asking, beginning, deploying, planning, serving, specs, storing
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -37,6 +37,9 @@ for command in (
     planning.check,
     planning.graph,
     planning.streams,
+    specs.export,
+    specs.import_,
+    specs.schema,
     storing.store,
     beginning.new,
     beginning.doctor,

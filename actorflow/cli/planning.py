@@ -20,7 +20,7 @@ CELLS_IN_TABLE = 8
 
 
 @click.command()
-@click.argument("target", metavar="MODULE:APP")
+@click.argument("target", metavar="MODULE:APP|FILE")
 @click.option("--json", "as_json", is_flag=True, help="All that is known, as JSON on standard output.")
 def check(target: str, *, as_json: bool) -> None:
     """Find every fault of an app before anything starts; exits with 1 if there is one.
@@ -73,7 +73,7 @@ def _show_matrix(app: AppPlan) -> None:
 
 
 @click.command()
-@click.argument("target", metavar="MODULE:APP")
+@click.argument("target", metavar="MODULE:APP|FILE")
 @click.argument("stream", required=False)
 @click.option("--mermaid", "form", flag_value="mermaid", default=True, help="Mermaid text (the default).")
 @click.option("--svg", "form", flag_value="svg", help="An SVG picture; names a single STREAM where there are several.")
@@ -97,7 +97,7 @@ def graph(target: str, stream: str | None, form: str) -> None:
 
 
 @click.command()
-@click.argument("target", metavar="MODULE:APP")
+@click.argument("target", metavar="MODULE:APP|FILE")
 def streams(target: str) -> None:
     """List the streams of an app with what they take and how they answer."""
     for name, topology in load(target).streams.items():

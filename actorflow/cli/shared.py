@@ -16,9 +16,11 @@ import msgspec
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from actorflow.errors import ActorflowError
+from actorflow.app import load_spec
+from actorflow.errors import ActorflowError, SpecError
 from actorflow.gateway.bodies import dump
 from actorflow.plan.app import AppPlan
+from actorflow.plan.spec import FORMS, Functions
 from actorflow.remote import RemoteConnection
 from actorflow.wire import PORT
 
@@ -51,11 +53,14 @@ def run_to_the_end(work: Coroutine[Any, Any, None]) -> None:
 
 
 def load(target: str) -> AppPlan:
-    """Import MODULE and return its APP, with an error that says what is there."""
+    """Import MODULE and return its APP, or read a file that says one; an error says what is there."""
+    if target.lower().endswith(tuple(FORMS)):
+        return _load_file(Path(target))
     module_name, colon, attribute = target.partition(":")
     if not colon or not attribute:
         raise click.BadParameter(
-            f"{target!r} is not MODULE:APP (for example examples.shop:app)", param_hint="MODULE:APP"
+            f"{target!r} is not MODULE:APP (for example examples.shop:app), nor a file in YAML, JSON or TOML",
+            param_hint="MODULE:APP",
         )
     sys.path.insert(0, str(Path.cwd()))
     try:
@@ -79,6 +84,26 @@ def load(target: str) -> AppPlan:
             f"{module_name}:{attribute} is {found}, not an App (apps there: {', '.join(apps) or 'none'})"
         )
     return app
+
+
+def _load_file(path: Path) -> AppPlan:
+    """Return the app that a file says. It may name Python: who runs it has written it, or trusts it."""
+    for folder in (path.parent.absolute(), Path.cwd()):
+        sys.path.insert(0, str(folder))
+    try:
+        return load_spec(path, python=True, functions=foreign_functions())
+    except SpecError as error:
+        raise refused(error) from None
+
+
+def foreign_functions() -> Functions | None:
+    """Return what finds functions of other languages for the command; None where nothing is installed that does."""
+    return None
+
+
+def refused(error: SpecError) -> click.ClickException:
+    """Return an error of the command with a line for each fault."""
+    return click.ClickException("\n".join(error.faults))
 
 
 def connection_to(url: str) -> RemoteConnection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -79,3 +80,65 @@ def test_call_says_what_is_wrong_with_an_item_and_that_no_host_answers() -> None
     assert code == 1
     assert "no host answers" in output
     assert "actorflow run" in output
+
+
+SPEC = """
+app: words
+streams:
+  count:
+    request: str
+    steps:
+      - flat_map: python:builtins:str.split
+      - key_by:
+      - count:
+"""
+
+
+def test_a_file_stands_wherever_an_app_may(tmp_path: Path) -> None:
+    path = tmp_path / "words.yaml"
+    path.write_text(SPEC)
+
+    assert "app words: 1 streams with 5 steps, no faults" in invoke("check", str(path))[1]
+    assert "flowchart" in invoke("graph", str(path))[1]
+    assert "entry → split → key_by → count → reply" in invoke("streams", str(path))[1]
+
+
+def test_a_file_with_faults_is_answered_with_a_line_for_each(tmp_path: Path) -> None:
+    path = tmp_path / "words.yaml"
+    path.write_text(
+        SPEC.replace("flat_map", "flatmap").replace("count:\n", "cuont:\n").replace("  cuont", "  count", 1)
+    )
+
+    code, output = invoke("check", str(path))
+
+    assert code == 1
+    assert output.count(f"{path}, line ") == 2
+    assert "did you mean 'flat_map'?" in output
+    assert "did you mean 'count'?" in output
+    assert invoke("check", str(tmp_path / "none.yaml"))[0] == 1
+
+
+def test_an_app_is_exported_and_imported(tmp_path: Path) -> None:
+    path = tmp_path / "words.yaml"
+    path.write_text(SPEC)
+
+    for form in ("yaml", "json", "toml"):
+        written = tmp_path / f"out.{form}"
+        assert invoke("export", str(path), "-o", str(written))[0] == 0
+        assert invoke("export", str(written)) == invoke("export", str(path))
+        assert invoke("export", str(path), "--format", form)[1] == written.read_text()
+    code, program = invoke("import", str(path))
+
+    assert code == 0
+    assert 'app.stream("count", str).flat_map(str.split).key_by().count()' in program
+
+
+def test_an_app_with_closures_is_exported_no_further_than_their_names() -> None:
+    code, output = invoke("export", "examples.shop:app")
+
+    assert code == 1
+    assert "payment/filter: <lambda> (shop.py, line " in output
+
+
+def test_the_schema_is_json() -> None:
+    assert json.loads(invoke("schema")[1])["title"] == "An app of actorflow"

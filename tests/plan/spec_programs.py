@@ -1,4 +1,4 @@
-"""Streams to be written down and read again, drawn at random: whatever the builder can be asked for by functions with names."""
+"""Streams drawn at random: whatever the builder can be asked for by functions with names."""
 
 from __future__ import annotations
 
@@ -39,12 +39,14 @@ def begin(request: Any) -> list[Any]:
 FUNCTIONS = st.sampled_from([keep, str.split, len, operator.neg, field_getter("sku"), str])
 PAIRS = st.sampled_from([min, max, operator.add])
 NAMES = st.none() | st.sampled_from(["a", "b", "a.b", "a.errors", "errors", "merge", "delta", "broadcast", "true", "ü"])
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(["python:x:y", "no", "1e3", "~"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=3),
+    | TEXT | st.sampled_from(["python:x:y", "no", "1e3", "~"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=5,
 )  # fmt: skip
+OUTPUTS = st.sampled_from([("a",), ("a", "b.c"), ("errors", "x y")])
 BEGINNINGS = st.sampled_from([make, 0, 0.5, "x", "python:x:y", [1], {"a": 1}, None, True])
 ROUNDS = st.builds(
     lambda most, fold, more: Rounds(rounds_max=most, fold=fold, **more),
@@ -126,7 +128,8 @@ STEPS: dict[str, Callable[[Program, Stream[Any, Any], Any, int], Any]] = {
         p.draw(st.none() | st.sampled_from(["sku", "a b", "x:y"]) | FUNCTIONS),
         space=p.draw(st.none() | st.just("word")), shards=p.draw(st.sampled_from([256, 8])), name=name),
     "then": then,
-    "call": lambda p, at, name, _: at.call("s", concurrency=p.draw(st.sampled_from([64, 2])), ordered=p.draw(st.booleans()), name=name),
+    "call": lambda p, at, name, _: at.call(
+        "s", concurrency=p.draw(st.sampled_from([64, 2])), ordered=p.draw(st.booleans()), name=name),
     "count": lambda p, at, name, _: at.count(name=name),
     "fold": lambda p, at, name, _: at.fold(p.draw(BEGINNINGS), p.draw(PAIRS), name=name),
     "reduce": lambda p, at, name, _: at.reduce(p.draw(PAIRS), name=name),
@@ -140,7 +143,9 @@ STEPS: dict[str, Callable[[Program, Stream[Any, Any], Any, int], Any]] = {
         how=p.draw(st.sampled_from(["inner", "left", "outer"])), name=name),
     "merge": lambda p, at, name, _: at.merge(*p.draw(st.lists(st.sampled_from(p.points), max_size=2)), name=name),
     "split": lambda p, at, name, _: list(at.split(p.draw(FUNCTIONS), name=name)),
-    "route": lambda p, at, name, _: list(at.route(p.draw(FUNCTIONS), *p.draw(st.sampled_from([("a",), ("a", "b.c"), ("errors", "x y")])), name=name).values()),
+    "route": lambda p, at, name, _: list(
+        at.route(p.draw(FUNCTIONS), *p.draw(OUTPUTS), name=name).values()
+    ),
     "broadcast": lambda p, at, name, _: list(at.broadcast(p.draw(st.integers(1, 3)))),
     "source": lambda p, at, name, _: at.source(p.draw(FUNCTIONS), name=name),
     "into": into,
@@ -149,7 +154,8 @@ STEPS: dict[str, Callable[[Program, Stream[Any, Any], Any, int], Any]] = {
         p.draw(st.none() | st.sampled_from(p.points)), when=p.draw(st.none() | FUNCTIONS),
         trips_max=p.draw(st.none() | st.just(3)), rounds=p.draw(st.none() | ROUNDS | st.just(Rounds())), name=name),
     "iterate": lambda p, at, name, depth: at.iterate(p.body(depth), rounds_max=3, vote=keep, fold=max, name=name),
-    "replay": lambda p, at, name, depth: at.replay(p.body(depth), fold=max, initial=p.draw(BEGINNINGS), rounds_max=3, name=name),
+    "replay": lambda p, at, name, depth: at.replay(
+        p.body(depth), fold=max, initial=p.draw(BEGINNINGS), rounds_max=3, name=name),
     "delta": lambda p, at, name, depth: at.delta(
         p.body(depth), combine=p.draw(st.sampled_from([min, max])), priority=p.draw(st.none() | FUNCTIONS),
         ahead=p.draw(st.sampled_from([64, 1])), rounds=p.draw(st.none() | st.just(Rounds())), name=name),

@@ -73,7 +73,7 @@ def app_from_data(
 ) -> AppT:
     """Return the app that plain values say. Raises: SpecError with every fault."""
     faults = Faults() if faults is None else faults
-    form = fill(forms.AppForm, data, (), faults)
+    form = fill(forms.AppForm, data, (), faults, besides=("$schema",))
     given = form or forms.AppForm(app="app")
     if form is None and isinstance(data, dict):  # what is wrong at the top does not hide what is wrong below
         for part in ("cells", "streams", "schedules"):

@@ -47,7 +47,7 @@ class Faults:
         """Note a fault at a place."""
         if len(self._found) < FAULTS_MAX:
             at = self._line(path) if line is None else line
-            place = ", line ".join(filter(None, (self.file, str(at) if at else "")))
+            place = ", ".join(filter(None, (self.file, f"line {at}" if at else "")))
             self._found.setdefault(": ".join(filter(None, (place, shown(path), message))), at)
 
     def _line(self, path: Path) -> int:

@@ -285,7 +285,8 @@ def _read_toml(text: str, lines: dict[Path, int], faults: Faults) -> Any:
     except tomllib.TOMLDecodeError as error:
         said = re.search(r"\(at line (\d+), column \d+\)", str(error))
         message = re.sub(r" \(at .*\)$", "", str(error))
-        raise UnreadableError(f"this is no TOML: {message}", int(said.group(1)) if said else 0) from None
+        line = int(said.group(1)) if said else text.count("\n") + 1  # at the end of the document
+        raise UnreadableError(f"this is no TOML: {message}", line) from None
     except ValueError as error:  # a number of too many digits
         raise UnreadableError(f"this is no TOML: {error}") from None
     _toml_lines(text, lines)

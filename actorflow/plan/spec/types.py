@@ -17,7 +17,7 @@ from typing import Any, Final, NotRequired, TypedDict
 from weakref import WeakValueDictionary
 
 from actorflow.plan.spec.faults import kind_of, meant
-from actorflow.plan.spec.references import PYTHON, reference_of
+from actorflow.plan.spec.references import PYTHON, python_named, reference_of
 
 PLAIN: Final[dict[str, Any]] = {
     "any": Any, "none": None, "int": int, "str": str, "float": float, "bool": bool, "bytes": bytes,
@@ -38,6 +38,11 @@ def type_of(data: Any, find: Callable[[str], Any]) -> Any:
     Raises: ValueError.
     """
     return _type_of(data, find, 0)
+
+
+def door_type(data: Any) -> Any:
+    """Return the type that data stands for, in a program that builds an app. Raises: ValueError."""
+    return type_of(data, python_named)
 
 
 def _type_of(data: Any, find: Callable[[str], Any], depth: int) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from actorflow.plan import folds
 from actorflow.plan.cells import accesses_of
-from actorflow.plan.foreign import ForeignOperator
+from actorflow.plan.foreign import Foreign, ForeignOperator
 from actorflow.plan.operator import Restart
 from actorflow.plan.spec.naming import spelt
 from actorflow.plan.spec.writing import Writer, changed, without
@@ -249,7 +249,17 @@ def _name_of(function: Any, other: str) -> str:
 
 
 def _function(step: Function, at: Writer) -> tuple[Data, str]:
-    return {step.shape: at.function(step.call)}, _name_of(step.call, step.shape)
+    call = step.call
+    verb: str = step.shape
+    data = _foreign(verb, call, at) if isinstance(call, Foreign) else {verb: at.function(call)}
+    return data, _name_of(call, step.shape)
+
+
+def _foreign(verb: str, foreign: Foreign, at: Writer) -> Data:
+    """Return a function of another language with its options beside it."""
+    options = at.options(foreign.options)
+    threads = options.pop("threads", None)
+    return {verb: foreign.reference, **without({"threads": threads, "options": options or None})}
 
 
 def _then(step: Then, at: Writer) -> tuple[Data, str]:
@@ -260,9 +270,7 @@ def _then(step: Then, at: Writer) -> tuple[Data, str]:
         foreign = operator.foreign
         wanted = getattr(foreign, "__name__", None) or wanted
         cells = foreign.options.get("cells") or accesses_of(operator)
-        options = at.options(foreign.options)
-        threads = options.pop("threads", None)
-        data = {"then": foreign.reference, **without({"threads": threads}), **({"options": options} if options else {})}
+        data = _foreign("then", foreign, at)
         if cells:
             data["cells"] = {name: at.access(name, access) for name, access in cells.items()}
     else:
