@@ -109,7 +109,7 @@ class _Start:
 @click.command()
 @click.argument("target", metavar="MODULE:APP|FILE")
 @_serving_options
-@click.option("--reload", is_flag=True, help="Start again when a Python file below this folder changes.")
+@click.option("--reload", is_flag=True, help="Start again when a file of code below this folder changes.")
 def run(target: str, *, reload: bool, **options: Any) -> None:
     """Start an app on this machine and serve it until Ctrl-C.
 
@@ -284,7 +284,7 @@ def _stamps() -> dict[Path, float]:
             name for name in folders if not name.startswith((".", "__")) and not _is_environment(folder, name)
         ]
         for name in files:
-            if name.endswith((".py", ".yaml", ".toml")):
+            if name.endswith((".py", ".yaml", ".yml", ".toml", ".wasm")):
                 path = Path(folder) / name
                 try:
                     stamps[path] = path.stat().st_mtime

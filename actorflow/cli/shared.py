@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from actorflow.app import load_spec
 from actorflow.errors import ActorflowError, SpecError
 from actorflow.gateway.bodies import dump
 from actorflow.plan.app import AppPlan
-from actorflow.plan.spec import FORMS, Functions
+from actorflow.plan.foreign import Foreign, check_scheme
+from actorflow.plan.spec import FORMS
 from actorflow.remote import RemoteConnection
 from actorflow.wire import PORT
 
@@ -91,14 +92,20 @@ def _load_file(path: Path) -> AppPlan:
     for folder in (path.parent.absolute(), Path.cwd()):
         sys.path.insert(0, str(folder))
     try:
-        return load_spec(path, python=True, functions=foreign_functions())
+        return load_spec(path, python=True, functions=function_in_file)
     except SpecError as error:
         raise refused(error) from None
 
 
-def foreign_functions() -> Functions | None:
-    """Return what finds functions of other languages for the command; None where nothing is installed that does."""
-    return None
+def function_in_file(reference: str, options: Mapping[str, Any], folder: Path) -> Foreign:
+    """Return a function of another language that a file names: one in WASM, in a module beside the file.
+
+    Raises: ModuleError; ValueError.
+    """
+    check_scheme(reference)
+    from actorflow.wasm.declare import function_in
+
+    return function_in(reference, options, folder)
 
 
 def refused(error: SpecError) -> click.ClickException:

@@ -12,7 +12,7 @@ import msgspec
 from actorflow.deploy.registry import Version
 from actorflow.errors import DeployError
 from actorflow.plan.app import AppPlan
-from actorflow.plan.foreign import Foreign
+from actorflow.plan.foreign import Foreign, check_scheme
 from actorflow.plan.spec.building import app_from_text
 from actorflow.plan.spec.reading import read
 
@@ -52,12 +52,10 @@ def build(name: str, version: Version, module: Callable[[str], bytes], *, python
     made: list[WasmFunction] = []
 
     def functions(reference: str, options: Mapping[str, Any], folder: Path) -> Foreign:
-        scheme, _, rest = reference.partition(":")
-        if scheme != "wasm":
-            raise ValueError(f"there are python: and wasm: functions, and no {scheme}: ones")
+        check_scheme(reference)
         from actorflow.wasm.declare import function_of
 
-        file = rest.rpartition("#")[0] or rest
+        file = reference.removeprefix("wasm:").partition("#")[0]
         digest = version.modules.get(file)
         if digest is None:
             known = ", ".join(version.modules) or "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -40,6 +41,15 @@ class ForeignOperator(Operator):
 
     foreign: ClassVar[Foreign]
     shape: ClassVar[Shape] = "then"
+
+
+def check_scheme(reference: str) -> None:
+    """Refuse a language that there is nothing for. Raises: ValueError, also where what runs it is not installed."""
+    scheme = reference.partition(":")[0]
+    if scheme != "wasm":
+        raise ValueError(f"there are python: and wasm: functions, and no {scheme}: ones")
+    if importlib.util.find_spec("wasmtime") is None:
+        raise ValueError("WASM needs wasmtime, which is not here: pip install 'actorflow[wasm]'")
 
 
 def in_stream(function: Any) -> Any:
