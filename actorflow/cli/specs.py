@@ -37,7 +37,7 @@ def export(target: str, form: Form | None, output: Path | None) -> None:
 def import_(file: str, output: Path | None) -> None:
     """Print a Python module that builds the app that FILE says, to go on with as a program."""
     try:
-        _give(program_of(load(file)), output)
+        _give(program_of(load(file), foreign="actorflow.wasm:named"), output)
     except SpecError as error:
         raise refused(error) from None
 

@@ -7,7 +7,7 @@ words = app.stream("words", str).flat_map(wasm("tokens.wasm", "tokenise")).count
 
 from __future__ import annotations
 
-from actorflow.wasm.declare import wasm
+from actorflow.wasm.declare import named, wasm
 from actorflow.wasm.function import WasmFunction
 
-__all__ = ["WasmFunction", "wasm"]
+__all__ = ["WasmFunction", "named", "wasm"]

@@ -50,6 +50,16 @@ def function_in(reference: str, options: Mapping[str, Any], folder: Path) -> Was
     return function_of(reference, options, code)
 
 
+def named(reference: str, options: Mapping[str, Any] | None = None) -> WasmFunction:
+    """Return a function by its reference, `wasm:file#export`; the file is looked for as by `wasm`.
+
+    Raises: ModuleError; ValueError.
+    """
+    folder = Path(sys._getframe(1).f_globals.get("__file__") or ".").parent
+    file = reference.removeprefix("wasm:").partition("#")[0]
+    return function_in(reference, options or {}, folder if (folder / file).exists() else Path())
+
+
 @overload
 def wasm(
     module: str | Path | bytes | bytearray,
