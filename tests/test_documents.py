@@ -19,11 +19,14 @@ from urllib.parse import urlsplit
 import click
 import pytest
 
-from actorflow import App, Limits, errors, wire
+from actorflow import Limits, errors, wire
 from actorflow.asking import VERBS
 from actorflow.cli import main as command_line
-from actorflow.gateway import serving
+from actorflow.deploy.deployer import Deployer
+from actorflow.deploy.registry import MemoryFiles, Registry
+from actorflow.gateway import Gateway
 from actorflow.gateway.problems import STATUS
+from actorflow.runtime.host import Host
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = {
@@ -157,16 +160,20 @@ def _check_command(words: list[str]) -> None:
 
 
 async def test_every_path_that_a_document_names_is_served() -> None:
-    app = App("paths")
-    app.stream("any")
-    async with serving(app, port=0) as gateway:
-        assert gateway._runner is not None
-        assert gateway._runner.app is not None
-        served = {
-            (route.method, re.sub(r":[^}]*", "", route.resource.canonical))
-            for route in gateway._runner.app.router.routes()
-            if route.resource is not None
-        }
+    deployer = Deployer(Registry(MemoryFiles()))
+    host = Host(deployer.plan)
+    gateway = Gateway(host, port=0, deployer=deployer, deploy_token="secret")
+    await host.start()
+    await gateway.start()
+    assert gateway._runner is not None
+    assert gateway._runner.app is not None
+    served = {
+        (route.method, re.sub(r":[^}]*", "", route.resource.canonical))
+        for route in gateway._runner.app.router.routes()
+        if route.resource is not None
+    }
+    await gateway.stop()
+    await host.stop()
 
     listed = {
         (method, path)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import ssl
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from actorflow import Client
+from tests.e2e.shell import Shell, eventually, said_by
 
 PROGRAM = """
 import asyncio, logging
@@ -38,52 +37,6 @@ app.stream("slow", float, float).then(Slow)
 app.stream("picky", int, int, replies="many").then(Picky)
 app.stream("echo", dict, dict).map(dict)
 """
-HERE = Path(__file__).resolve().parent.parent.parent
-
-
-class Shell:
-    """Runs commands in a folder, and ends what is still running."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.started: list[subprocess.Popen[str]] = []
-        self.environment = {**os.environ, "COLUMNS": "160", "PYTHONPATH": str(HERE)}
-
-    def run(self, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "actorflow", *arguments],
-            cwd=self.folder, input=given, capture_output=True, text=True, env=self.environment, timeout=60,
-        )  # fmt: skip
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "actorflow", *arguments],
-            cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self.environment,
-        )  # fmt: skip
-        self.started.append(process)
-        return process
-
-    def serve(self, *options: str, app: str = "tools:app") -> str:
-        """Start an app and return where it answers."""
-        return said_by(self.start("run", app, *options), "answers on ").split()[0]
-
-
-def said_by(process: subprocess.Popen[str], words: str) -> str:
-    """Return what follows some words in the next line that has them."""
-    assert process.stdout is not None
-    seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if words in line:
-            return line.partition(words)[2]
-    raise AssertionError(f"it never said {words!r}: {seen}")
-
-
-def eventually(found: Callable[[], bool]) -> None:
-    ends_s = time.monotonic() + 20
-    while not found():
-        assert time.monotonic() < ends_s
-        time.sleep(0.05)
 
 
 @pytest.fixture
