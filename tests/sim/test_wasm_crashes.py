@@ -1,4 +1,4 @@
-"""A WASM operator that owns rows, on hosts that are killed at any moment: each request is done once, and is answered."""
+"""A WASM operator that owns rows, on hosts that are killed at any moment: each request is done once, and answered."""
 
 from __future__ import annotations
 
