@@ -381,7 +381,7 @@ def run(text: str) -> Any:
     return found["app"]
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(apps())
 def test_the_program_of_an_app_builds_an_equal_one(drawn: App) -> None:
     built = run(program_of(drawn))
