@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator as operators
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, Final, Generic, Literal, TypeVar, cast
 from weakref import WeakValueDictionary
 
@@ -64,11 +64,7 @@ class StreamPlan:
         return step
 
     def _unique(self, wanted: str) -> str:
-        taken = {step.name for step in self.steps}
-        unique, count = wanted, 2
-        while unique in taken:
-            unique, count = f"{wanted}_{count}", count + 1
-        return unique
+        return unique_name(wanted, {step.name for step in self.steps})
 
     def topology(self) -> Topology:
         """Return the stream as an immutable value; what leads nowhere else is a reply."""
@@ -80,6 +76,14 @@ class StreamPlan:
             edges += [Edge(step.number, reply.number, output) for output in ends]
         steps.append(reply)
         return Topology(stream=self.name, steps=tuple(steps), edges=tuple(edges), **self.declared)
+
+
+def unique_name(wanted: str, taken: Container[str]) -> str:
+    """Return a name that is not taken: the one that is wanted, or with a number behind it."""
+    unique, count = wanted, 2
+    while unique in taken:
+        unique, count = f"{wanted}_{count}", count + 1
+    return unique
 
 
 def _outputs(step: Step) -> tuple[str, ...]:
@@ -625,4 +629,4 @@ def declare(
     return Stream(plan, plan.add(Entry, "entry"))
 
 
-__all__ = ["Stream", "StreamPlan", "chooser", "declare", "field_getter", "field_of"]
+__all__ = ["Stream", "StreamPlan", "chooser", "declare", "field_getter", "field_of", "unique_name"]

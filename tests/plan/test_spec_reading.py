@@ -134,6 +134,18 @@ def test_a_document_of_any_size_is_refused_at_once() -> None:
     assert time.perf_counter() - began < 5
 
 
+def test_a_document_that_is_made_to_take_long_is_refused_before() -> None:
+    steps = "app: a\nstreams:\n  s:\n    steps:\n"
+    began = time.perf_counter()
+
+    assert "steps are more than the 2000" in faults(steps + "    - count:\n" * 30_000)[0]
+    assert len(faults(steps + "".join(f"    - {{count: , after: {'x' * 90}{n}}}\n" for n in range(1_900)))) == 100
+    assert "more than 64 parts" in faults("a" + ".a" * 500_000 + " = 1", "toml")[0]
+    assert "more than 64 parts" in faults("[a" + ".a" * 500_000 + "]", "toml")[0]
+    assert len(faults("".join(f"{'k' * 200}{n}: 1\n" for n in range(4_000)))) == 100
+    assert time.perf_counter() - began < 10
+
+
 # Faults
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -14,19 +14,22 @@ from actorflow.plan.spec.printing import printed
 from tests.plan.spec_programs import apps
 
 FORMS: Any = ("yaml", "json", "toml")
+EXAMPLES = int(os.environ.get("SPEC_EXAMPLES", "100"))
 
 
-@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 @given(apps())
 def test_an_app_that_is_written_and_read_again_is_equal(app: App) -> None:
     data = data_of_app(app)
 
     for form in FORMS:
-        with contextlib.suppress(SpecError) if form == "toml" else contextlib.nullcontext():
+        try:
             text = printed(data, form)
-            read = app_from_text(text, form, make=App, python=True)
+        except SpecError:
+            assert form == "toml"  # which has no null
+            continue
+        read = app_from_text(text, form, make=App, python=True)
 
-            for name, topology in app.streams.items():
-                assert read.streams[name] == topology
-            assert read.schedules == app.schedules
-            assert data_of_app(read) == data
+        assert read.streams == app.streams
+        assert read.schedules == app.schedules
+        assert data_of_app(read) == data

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, TypedDict
 
 import jsonschema
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -75,6 +76,15 @@ async def test_the_items_of_a_record_are_plain_dicts_that_are_checked_at_the_doo
         for item in ({"sku": 3}, {}, "tea", {"sku": "tea", "note": 1}):
             with pytest.raises(InvalidItemError):
                 await client.request("s", item)
+
+
+def test_records_have_each_its_own_schema() -> None:
+    kinds = [door_type("{a: int}"), door_type("list[{a: str, b?: {a: int}}]"), door_type("{b: none}")]
+
+    _, parts = msgspec.json.schema_components(kinds)
+
+    assert len(parts) == 3
+    assert all(name.startswith("Record_") for name in parts)
 
 
 # Functions of other languages
@@ -371,7 +381,7 @@ def run(text: str) -> Any:
     return found["app"]
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(apps())
 def test_the_program_of_an_app_builds_an_equal_one(drawn: App) -> None:
     built = run(program_of(drawn))

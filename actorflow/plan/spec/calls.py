@@ -12,6 +12,7 @@ from typing import Any
 from actorflow.errors import SpecError
 from actorflow.plan.spec.references import PYTHON, is_reference, scheme_of
 from actorflow.plan.spec.types import data_of, text_of
+from actorflow.plan.stream import unique_name
 
 TAKEN = frozenset({*keyword.kwlist, *dir(builtins), "app", "App", "Any", "Limits", "Restart", "Rounds"})
 
@@ -31,9 +32,7 @@ class Names:
         """Return a name like this that nothing else has."""
         name = re.sub(r"\W", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", wanted).lower())
         name = name if name.isidentifier() else f"_{name}"
-        unique, count = name, 2
-        while unique in self._taken:
-            unique, count = f"{name}_{count}", count + 1
+        unique = unique_name(name, self._taken)
         self._taken.add(unique)
         return unique
 

@@ -20,6 +20,7 @@ from actorflow.plan.stream import Stream
 from actorflow.plan.topology import AGAIN, Route, Step
 
 LOOPS_DEEP_MAX: Final = 32
+STEPS_MAX: Final = 2_000
 
 
 class Chain:
@@ -48,6 +49,9 @@ class Chain:
 
     def read(self, items: list[Any]) -> None:
         """Add the steps that a list says."""
+        if len(items) > STEPS_MAX:
+            self._faults.add(self._path, f"{len(items)} steps are more than the {STEPS_MAX} that a stream may have")
+            return
         self._items = items
         self._follow(None)
 

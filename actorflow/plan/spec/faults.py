@@ -13,6 +13,9 @@ Path: TypeAlias = tuple[str | int, ...]
 """Where something stands in a document: keys and indices from its top."""
 
 FAULTS_MAX: Final = 100
+"""More are not looked for."""
+NAMES_MAX, NAME_CHARACTERS_MAX = 300, 80
+"""What is compared to find out what was meant: a spec from elsewhere may have as many, and as long, as it likes."""
 
 
 def shown(path: Path) -> str:
@@ -30,7 +33,8 @@ def shown(path: Path) -> str:
 def meant(name: str, known: Iterable[str]) -> str:
     """Return what was probably meant, to be put behind a message, and what there is where that is not much."""
     listed = sorted(known)
-    near = difflib.get_close_matches(name, listed, 1)
+    short = [each for each in listed if len(each) <= NAME_CHARACTERS_MAX]
+    near = difflib.get_close_matches(name[:NAME_CHARACTERS_MAX], short, 1) if len(listed) <= NAMES_MAX else []
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return hint or (f" (there is {', '.join(listed)})" if 0 < len(listed) <= 20 else "")
 
@@ -44,11 +48,12 @@ class Faults:
         self._found: dict[str, int] = {}
 
     def add(self, path: Path, message: str, *, line: int | None = None) -> None:
-        """Note a fault at a place."""
-        if len(self._found) < FAULTS_MAX:
-            at = self._line(path) if line is None else line
-            place = ", ".join(filter(None, (self.file, f"line {at}" if at else "")))
-            self._found.setdefault(": ".join(filter(None, (place, shown(path), message))), at)
+        """Note a fault at a place. Raises: SpecError when there are too many to go on."""
+        at = self._line(path) if line is None else line
+        place = ", ".join(filter(None, (self.file, f"line {at}" if at else "")))
+        self._found.setdefault(": ".join(filter(None, (place, shown(path), message))), at)
+        if len(self._found) >= FAULTS_MAX:
+            self.raise_any()
 
     def _line(self, path: Path) -> int:
         while path and path not in self.lines:

@@ -280,6 +280,9 @@ _PART = re.compile(r"[\w-]+|\"[^\"]*\"|'[^']*'")
 
 
 def _read_toml(text: str, lines: dict[Path, int], faults: Faults) -> Any:
+    for run in re.findall(r"[\w.\"' \t-]+", text):
+        if run.count(".") > NESTING_MAX:  # tomllib takes the square of their number in steps
+            raise UnreadableError(f"a key of more than {NESTING_MAX} parts: {run[:40].strip()}…")
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

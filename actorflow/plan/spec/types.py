@@ -7,6 +7,7 @@ that are written alike are one class, so that apps with them are equal.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import operator
 import re
@@ -71,7 +72,8 @@ def record(fields: dict[str, tuple[Any, bool]]) -> Any:
     made: Any = _records.get(said)
     if made is None:
         kinds = {name: kind if required else NotRequired[kind] for name, (kind, required) in fields.items()}
-        made = _records[said] = TypedDict("Record", kinds)  # type: ignore[operator] # its names are known now
+        name = f"Record_{hashlib.blake2s(said.encode(), digest_size=6).hexdigest()}"  # of two types, two in OpenAPI
+        made = _records[said] = TypedDict(name, kinds)  # type: ignore[operator] # its fields are known now
     return made
 
 

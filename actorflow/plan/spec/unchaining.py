@@ -15,6 +15,7 @@ from actorflow.plan.foreign import Foreign, ForeignOperator
 from actorflow.plan.operator import Restart
 from actorflow.plan.spec.naming import spelt
 from actorflow.plan.spec.writing import Writer, changed, without
+from actorflow.plan.stream import unique_name
 from actorflow.plan.topology import (
     AGAIN,
     BACK,
@@ -149,11 +150,7 @@ class _Unchaining:
         yield data
 
     def _unique(self, wanted: str) -> str:
-        taken = {step.name for step in self._steps[: self._number]}
-        unique, count = wanted, 2
-        while unique in taken:
-            unique, count = f"{wanted}_{count}", count + 1
-        return unique
+        return unique_name(wanted, {step.name for step in self._steps[: self._number]})
 
     def _broadcast_count(self, first: Step) -> int:
         """Return how many of the next steps are one broadcast: merges by that name of one and the same point."""
@@ -161,10 +158,12 @@ class _Unchaining:
         count, taken = 0, {step.name for step in self._steps[: self._number]}
         for step in self._steps[first.number :]:
             edge, following = self._ahead(count), self._ahead(count + 1)
-            unique, number = "broadcast", 2
-            while unique in taken:
-                unique, number = f"broadcast_{number}", number + 1
-            if not isinstance(step, Merge) or step.name != unique or edge is None or start is None:
+            if (
+                not isinstance(step, Merge)
+                or step.name != unique_name("broadcast", taken)
+                or edge is None
+                or start is None
+            ):
                 break
             if (edge.source, edge.output, edge.target) != (start.source, start.output, step.number):
                 break
