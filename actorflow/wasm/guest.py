@@ -119,8 +119,8 @@ class Guest:
             self._instance = self.program.linked(self.sandbox).instantiate(self._store)
         except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
             where = self.program.where
-            if self.error is not None:
-                raise self.error from None
+            if self.error is not None or self.timed_out:
+                raise failure(self, str(error)) from None
             raise ModuleError(f"{where} cannot begin: {one_line(error)}", module=where) from None
         if (memory := self._export("memory")) is not None and memory.kind == ffi.WASMTIME_EXTERN_MEMORY.value:
             self._memory = memory.of.memory
