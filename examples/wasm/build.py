@@ -1,8 +1,8 @@
 """Compile the guests: `python -m examples.wasm.build [--into FOLDER]`, which is `make wasm`.
 
-Compilers come from PyPI (`pip install 'actorflow[wasm-build]'`: zig, which compiles C too, and componentize-py) and from
-npm (`npm install --prefix .venv/node assemblyscript@… @bytecodealliance/jco@…`, as `make wasm` does). What is missing is
-named, and its guests stay as they are. With these versions the same source gives the same bytes.
+Compilers come from PyPI (`pip install 'actorflow[wasm-build]'`: zig, which compiles C too, and componentize-py) and
+from npm (`npm install --prefix .venv/node assemblyscript@… @bytecodealliance/jco@…`, as `make wasm` does). What is
+missing is named, and its guests stay as they are. With these versions the same source gives the same bytes.
 """
 
 from __future__ import annotations
