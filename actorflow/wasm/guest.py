@@ -200,7 +200,14 @@ class Guest:
     # -- memory
 
     def memory_bytes(self) -> int:
-        """Return how large its memory is now."""
+        """Return how large its memory is now. Raises: ContractError where it has none, or none yet."""
+        if self._memory is None:
+            where = self.program.where
+            raise ContractError(
+                f"{where} speaks of its memory and exports none, or speaks of it in its start function, which is too early:"
+                " export what is to be done first as _initialize",
+                module=where,
+            )
         return memory_size(self.context, self._memory_at)
 
     def read(self, pointer: int, length: int) -> bytes:

@@ -402,6 +402,24 @@ def test_a_loop_in_a_thread_ends_when_its_request_ends() -> None:
     asyncio.run(asyncio.wait_for(main(), 10))
 
 
+@pytest.mark.parametrize(
+    "memory", ['(memory (export "memory") 1) (start $start)', '(memory 1) (export "_initialize" (func $start))']
+)
+def test_a_host_function_that_finds_no_memory_says_so(memory: str) -> None:
+    function = wasm(
+        wasmtime.wat2wasm(f"""
+          (module
+            (import "actorflow" "log" (func $log (param i32 i32)))
+            {memory}
+            (func $start (call $log (i32.const 0) (i32.const 5)))
+            (func (export "process") (param i64) (result i64) (local.get 0)))
+        """)
+    )
+
+    with pytest.raises(ContractError, match="speaks of its memory"):
+        function(1)
+
+
 def test_memory_that_a_host_function_is_told_of_must_be_there() -> None:
     code = wasmtime.wat2wasm("""
       (module
