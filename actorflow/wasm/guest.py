@@ -204,8 +204,8 @@ class Guest:
         if self._memory is None:
             where = self.program.where
             raise ContractError(
-                f"{where} speaks of its memory and exports none, or speaks of it in its start function, which is too early:"
-                " export what is to be done first as _initialize",
+                f"{where} speaks of its memory, and exports none, or speaks of it in its start function, which is too "
+                "early: export what is to be done first as _initialize",
                 module=where,
             )
         return memory_size(self.context, self._memory_at)
@@ -230,7 +230,7 @@ class Guest:
             before = ctypes.c_uint64()
             pages = -(-short // PAGE)
             memory = ctypes.byref(self._memory)
-            error = ffi.wasmtime_memory_grow(self._store._context(), memory, pages, ctypes.byref(before))
+            error: Any = ffi.wasmtime_memory_grow(self._store._context(), memory, pages, ctypes.byref(before))
             if error:
                 wasmtime.WasmtimeError._from_ptr(error)
                 where = self.program.where
@@ -250,7 +250,7 @@ class Guest:
 
 
 def failure(guest: Limited, said: str, hint: str = "") -> BaseException:
-    """Return what ended a call: what a host function raised, its time, or a trap, of which the engine said something."""
+    """Return what ended a call: what a host function raised, its time, or a trap; said: what the engine says."""
     where = guest.program.where
     if guest.error is not None:
         raised, guest.error = guest.error, None
