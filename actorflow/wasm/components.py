@@ -1,9 +1,9 @@
 """Components: the same contract by types instead of pointers, for languages that are compiled to nothing else.
 
 A component exports `process: func(batch: list<u8>) -> list<u8>` (under any name) and may import
-`actorflow:function/host`: see `examples/wasm/component/wit`. It has the sandbox of a module. Of WASI it has nothing: with the grant "wasi" a
-component that imports it may begin, and a call of any of it is a trap, since most is imported by language runtimes and
-never called. A call takes longer than that of a module: a byte goes as a value of 32 bytes.
+`actorflow:function/host`: see `examples/wasm/component/wit`. It has the sandbox of a module. Of WASI it has nothing:
+with the grant "wasi" a component that imports it may begin, and a call of any of it is a trap, since most is imported
+by language runtimes and never called. A call takes longer than that of a module: a byte goes as a value of 32 bytes.
 """
 
 from __future__ import annotations
