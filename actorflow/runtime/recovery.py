@@ -36,6 +36,7 @@ from actorflow.runtime.steps import Calling, Folding, Gathered
 
 if TYPE_CHECKING:
     from actorflow.runtime.host import Host
+    from actorflow.runtime.wiring import OperatorNode
     from actorflow.stores.store import Row, Store
 
 CELLS_KEY = "cells"

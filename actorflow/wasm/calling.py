@@ -192,7 +192,7 @@ def _struct(form: str, count: int) -> struct.Struct:
 
 
 class Bytes(Caller):
-    """A function of bytes: they are put behind all that the module itself uses. Text goes as UTF-8, and comes as text."""
+    """A function of bytes, which are put behind all that the module itself uses. Text goes as UTF-8, and comes back."""
 
     def one(self, guest: Guest, values: Sequence[Any]) -> Any:
         if len(values) != 1 or not isinstance(values[0], (bytes, bytearray, str)):
@@ -249,7 +249,8 @@ class Contract(Caller):
             seen = f"{len(outcomes)} outcomes" if type(outcomes) is list else summary(outcomes)
             guest.spent = True
             raise ContractError(
-                f"{self.program.where}#{self.export} gave {seen} for {len(items)} items: an array, one for each, was due",
+                f"{self.program.where}#{self.export} gave {seen} for {len(items)} items: an array, with one for each, "
+                "was due",
                 module=self.program.where,
             )
         return outcomes

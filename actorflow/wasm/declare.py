@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from actorflow.wasm.function import WasmFunction, program_at, program_of
+from actorflow.wasm.operator import operator_of
 from actorflow.wasm.program import Sandbox
+
+WasmFunction.make_operator = staticmethod(operator_of)
 
 
 def wasm(

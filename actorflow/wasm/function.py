@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from actorflow.errors import ContractError, ModuleError, WasmError, summary
 from actorflow.plan.cells import Access
@@ -50,6 +50,9 @@ class WasmFunction(Foreign):
     threads: how many batches run beside the event loop at once; order within a request is kept. 0: what takes longer
     than a slice runs in one thread.   unsigned: i64 are numbers from 0 to 2^64 - 1.
     """
+
+    make_operator: ClassVar[staticmethod[[WasmFunction, Shape], type[ForeignOperator]]]
+    """Set where operators are known: they know functions."""
 
     def __init__(
         self,
@@ -108,9 +111,7 @@ class WasmFunction(Foreign):
     def operator(self, shape: Shape) -> type[ForeignOperator]:
         found = self._operators.get(shape)
         if found is None:
-            from actorflow.wasm.operator import operator_of
-
-            found = self._operators[shape] = operator_of(self, shape)
+            found = self._operators[shape] = self.make_operator(self, shape)
         return found
 
     def __call__(self, *values: Any) -> Any:

@@ -57,7 +57,7 @@ def limit_time(guest: Limited, store: wasmtime.Store) -> None:
     at_each_tick(store.ptr(), _at_tick, number, None)
 
 
-@ctypes.CFUNCTYPE(
+@ctypes.CFUNCTYPE(  # type: ignore[untyped-decorator] # of ctypes
     ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_uint64), ctypes.POINTER(ctypes.c_uint8)
 )
 def _at_tick(context: int, number: int, ahead: Any, kind: Any) -> int:
@@ -265,7 +265,7 @@ def words_of(error: int, trap: int | None = None) -> str:
     """Return what an error, or a trap, of the engine says, and free it."""
     if error:
         return str(wasmtime.WasmtimeError._from_ptr(ctypes.cast(error, ctypes.POINTER(ffi.wasmtime_error_t))))
-    return wasmtime.Trap._from_ptr(ctypes.cast(trap, ctypes.POINTER(ffi.wasm_trap_t))).message
+    return wasmtime.Trap._from_ptr(ctypes.cast(trap or 0, ctypes.POINTER(ffi.wasm_trap_t))).message
 
 
 def _short(said: str) -> str:

@@ -73,7 +73,7 @@ class _Nobody:
         log.info("%s", line)
 
 
-NOBODY: Work = _Nobody()  # type: ignore[assignment] # it refuses all the others
+NOBODY: Work = _Nobody()  # it refuses all the others
 
 _by_context: dict[int, weakref.ref[Any]] = {}
 

@@ -31,7 +31,7 @@ ABSENT: Any = object()
 class Foreigner(ForeignOperator):
     """What all operators in WASM share: guests, threads, and the choice between loop and thread."""
 
-    foreign: ClassVar[WasmFunction]  # type: ignore[misc] # that of this room
+    foreign: ClassVar[WasmFunction]  # that of this room
 
     def __init__(self) -> None:
         self._guests = Guests(self.foreign)
@@ -299,15 +299,15 @@ def _typed(value: Any, kind: Any, cell: str, verb: str = "") -> Any:
 
 _READ: dict[str, Any] = {
     "table": lambda rows, key: rows.get(key, ABSENT),
-    "value": lambda value, key: value.get(ABSENT),
-    "counter": lambda counter, key: counter.value(),
-    "max": lambda extreme, key: extreme.value(ABSENT),
-    "min": lambda extreme, key: extreme.value(ABSENT),
-    "register": lambda register, key: register.value(ABSENT),
-    "set": lambda members, key: list(members),
-    "grow_set": lambda members, key: list(members),
-    "map": lambda fields, key: dict(fields.items()),
-    "log": lambda entries, key: list(entries),
+    "value": lambda value, _: value.get(ABSENT),
+    "counter": lambda counter, _: counter.value(),
+    "max": lambda extreme, _: extreme.value(ABSENT),
+    "min": lambda extreme, _: extreme.value(ABSENT),
+    "register": lambda register, _: register.value(ABSENT),
+    "set": lambda members, _: list(members),
+    "grow_set": lambda members, _: list(members),
+    "map": lambda fields, _: dict(fields.items()),
+    "log": lambda entries, _: list(entries),
 }
 
 
@@ -321,17 +321,17 @@ def _put_field(fields: Any, key: Any, value: Any) -> None:
 
 _CHANGE: dict[tuple[str, str], Any] = {
     ("table", "put"): _put_row,
-    ("table", "delete"): lambda rows, key, value: rows.pop(key, None),
-    ("counter", "add"): lambda counter, key, value: counter.add(value),
-    ("max", "add"): lambda extreme, key, value: extreme.put(value),
-    ("min", "add"): lambda extreme, key, value: extreme.put(value),
-    ("register", "add"): lambda register, key, value: register.put(value),
-    ("set", "add"): lambda members, key, value: members.add(hashable(value)),
-    ("set", "remove"): lambda members, key, value: members.discard(hashable(value)),
-    ("grow_set", "add"): lambda members, key, value: members.add(hashable(value)),
+    ("table", "delete"): lambda rows, key, _: rows.pop(key, None),
+    ("counter", "add"): lambda counter, _, value: counter.add(value),
+    ("max", "add"): lambda extreme, _, value: extreme.put(value),
+    ("min", "add"): lambda extreme, _, value: extreme.put(value),
+    ("register", "add"): lambda register, _, value: register.put(value),
+    ("set", "add"): lambda members, _, value: members.add(hashable(value)),
+    ("set", "remove"): lambda members, _, value: members.discard(hashable(value)),
+    ("grow_set", "add"): lambda members, _, value: members.add(hashable(value)),
     ("map", "add"): _put_field,
-    ("map", "remove"): lambda fields, key, value: fields.discard(hashable(value)),
-    ("log", "add"): lambda entries, key, value: entries.append(value),
+    ("map", "remove"): lambda fields, _, value: fields.discard(hashable(value)),
+    ("log", "add"): lambda entries, _, value: entries.append(value),
 }
 """By kind of cell and verb; which access allows it the handle knows."""
 

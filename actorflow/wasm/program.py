@@ -114,8 +114,8 @@ class Program:
             return Signature(("bytes",), "bytes", contract=self.speaks_contract)
         if len(results) != 1 or not params or not {*params, *results} <= {"i32", "i64", "f32", "f64"}:
             raise ModuleError(
-                f"{self.where}#{export} is ({', '.join(params)}) → ({', '.join(results)}): a function takes numbers and "
-                "gives one, or takes (pointer, length) as i32 and gives both as one i64",
+                f"{self.where}#{export} is ({', '.join(params)}) → ({', '.join(results)}): a function takes numbers "
+                "and gives one, or takes (pointer, length) as i32 and gives both as one i64",
                 module=self.where,
             )
         return Signature(tuple(params), results[0])  # type: ignore[arg-type] # just checked
