@@ -263,7 +263,12 @@ class Contract(Caller):
             return Failed(error)
 
     def _batch(self, guest: Guest, items: list[Any]) -> list[Any]:
-        outcomes = from_guest(guest.batch(self.export, to_guest(items)))
+        given = guest.batch(self.export, to_guest(items))
+        try:
+            outcomes = from_guest(given)
+        except ContractError:
+            guest.spent = True
+            raise
         if type(outcomes) is not list or len(outcomes) != len(items):
             seen = f"{len(outcomes)} outcomes" if type(outcomes) is list else summary(outcomes)
             guest.spent = True

@@ -122,8 +122,8 @@ class Guest:
             self._instance = self.program.linked(self.sandbox).instantiate(self._store)
         except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
             where = self.program.where
-            if self.error is not None:
-                raise self.error from None
+            if self.error is not None or self.timed_out:
+                raise failure(self, str(error)) from None
             raise ModuleError(f"{where} cannot begin: {one_line(error)}", module=where) from None
         if (memory := self._export("memory")) is not None and memory.kind == ffi.WASMTIME_EXTERN_MEMORY.value:
             self._memory = memory.of.memory
@@ -204,7 +204,14 @@ class Guest:
     # -- memory
 
     def memory_bytes(self) -> int:
-        """Return how large its memory is now."""
+        """Return how large its memory is now. Raises: ContractError where it has none, or none yet."""
+        if self._memory is None:
+            where = self.program.where
+            raise ContractError(
+                f"{where} speaks of its memory, and exports none, or speaks of it in its start function, which is too "
+                "early: export what is to be done first as _initialize",
+                module=where,
+            )
         return memory_size(self.context, self._memory_at)
 
     def read(self, pointer: int, length: int) -> bytes:

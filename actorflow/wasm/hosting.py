@@ -7,6 +7,7 @@ Only what a program imports is there for it, and of WASI only what is granted; a
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import logging
 import struct
 import weakref
@@ -171,7 +172,8 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Handler]] = {
 
 # -- WASI: what language runtimes ask for at their start is empty, what is granted is small
 
-_OK, _BAD_DESCRIPTOR = 0, 8
+_OK, _BAD_DESCRIPTOR, _INVALID = 0, 8, 28
+RANDOM_BYTES_MAX = 64 << 10
 _STDOUT = frozenset({1, 2})
 
 
@@ -191,7 +193,23 @@ def _fd_write(guest: Guest, descriptor: int, vectors: int, count: int, written: 
 
 
 def _clock(guest: Guest, which: int, precision: int, into: int) -> int:
-    guest.write(into, struct.pack("<Q", int(guest.work.clock_s() * 1e9)))
+    # at its start a guest works for nobody: no time has passed, but runtimes do not take zero for a time
+    seconds = 1.0 if guest.work is NOBODY else guest.work.clock_s()
+    guest.write(into, struct.pack("<Q", int(seconds * 1e9)))
+    return _OK
+
+
+def _random(guest: Guest, into: int, length: int) -> int:
+    # what seeds the hashes of language runtimes: the same in each run, so that a simulation can be repeated
+    if length > RANDOM_BYTES_MAX:
+        return _INVALID
+    guest.write(into, hashlib.shake_128(guest.program.digest.encode()).digest(length))
+    return _OK
+
+
+def _poll(guest: Guest, subscriptions: int, events: int, count: int, happened: int) -> int:
+    # nothing ever happens: who sleeps looks again, and its time runs out
+    guest.write(happened, b"\0\0\0\0")
     return _OK
 
 
@@ -212,6 +230,8 @@ _FINE: Handler = lambda *_: _OK  # noqa: E731
 WASI_FUNCTIONS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], Handler]] = {
     "fd_write": ("stdout", (I32, I32, I32, I32), (I32,), _fd_write),
     "clock_time_get": ("clock", (I32, I64, I32), (I32,), _clock),
+    "random_get": ("wasi", (I32, I32), (I32,), _random),
+    "poll_oneoff": ("wasi", (I32, I32, I32, I32), (I32,), _poll),
     "args_sizes_get": ("wasi", (I32, I32), (I32,), _nothing_there),
     "args_get": ("wasi", (I32, I32), (I32,), _FINE),
     "environ_sizes_get": ("wasi", (I32, I32), (I32,), _nothing_there),
