@@ -17,7 +17,10 @@ from actorflow.errors import CodecError, ContractError, summary
 NESTING_MAX = 64
 CONTAINERS_MAX = 100_000
 """Arrays in one batch of outcomes that are decoded at once: an empty one takes a byte there, and 56 here."""
-_NO_MAPS = bytes([*range(0x80, 0x90), 0xDE, 0xDF])
+_MAPS = bytes([*range(0x80, 0x90), 0xDE, 0xDF])
+_EXTENSIONS = bytes([*range(0xC7, 0xCA), *range(0xD4, 0xD9)])
+_TIMESTAMP = b"\xff"
+"""The code of the one extension that the decoder knows by itself."""
 
 _encode = msgspec.msgpack.Encoder(enc_hook=codec.plain).encode
 
@@ -39,7 +42,7 @@ def to_guest(value: Any) -> bytes:
 
 def from_guest(data: bytes) -> Any:
     """Decode a value. Raises: ContractError."""
-    if len(data.translate(None, _NO_MAPS)) == len(data) and codec.containers_at_most(data) <= CONTAINERS_MAX:
+    if _is_plainest(data) and codec.containers_at_most(data) <= CONTAINERS_MAX:
         # no map, so no keys to be looked at: of most batches all that is left is how deep they nest
         with contextlib.suppress(Exception):  # whoever looks closely says it better
             value = _decode(data)
@@ -49,6 +52,13 @@ def from_guest(data: bytes) -> Any:
         return codec.decode_untrusted(data, nesting_depth=NESTING_MAX, ext=False)
     except CodecError as error:
         raise ContractError(f"{len(data):,} bytes of a WASM function are no plain MessagePack: {error}") from None
+
+
+def _is_plainest(data: bytes) -> bool:
+    """Return whether there is neither a map nor a point in time in some bytes, nor what looks like one."""
+    if len(data.translate(None, _MAPS)) != len(data):
+        return False
+    return _TIMESTAMP not in data or len(data.translate(None, _EXTENSIONS)) == len(data)
 
 
 def _is_within(value: Any, most: int) -> bool:

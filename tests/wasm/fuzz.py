@@ -34,7 +34,9 @@ import wasmtime  # noqa: E402
 
 from actorflow import ActorflowError  # noqa: E402
 from actorflow.wasm import wasm  # noqa: E402
-from actorflow.wasm.function import Guests, Lease, program_of, value_of  # noqa: E402
+from actorflow.wasm.function import program_of  # noqa: E402
+from actorflow.wasm.lending import Guests, Lease  # noqa: E402
+from actorflow.wasm.outcomes import value_of  # noqa: E402
 
 BUILT = ROOT / "examples" / "wasm" / "built"
 SANDBOX: dict[str, Any] = {"batch_s": 0.02, "slice_s": 0.02, "memory_bytes": 8 << 20}
