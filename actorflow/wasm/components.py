@@ -112,6 +112,7 @@ class ComponentGuest:
         self.sandbox = sandbox
         self.work: Work = NOBODY
         self.ticks = int(sandbox.batch_s / TICK_S) + 1  # its start has as long as a batch
+        self.spare = 0
         self.stopped = self.timed_out = self.spent = False
         self.error: BaseException | None = None
         self._engine = engine()

@@ -181,6 +181,7 @@ class Guests:
             guest = self._function.program.guest(self._function.sandbox)
         guest.work = work
         guest.ticks = int(seconds / TICK_S) + 1
+        guest.spare = 0
         return guest
 
     def give_back(self, guest: Guest) -> None:
@@ -197,12 +198,13 @@ class Guests:
 class Lease:
     """The guest of one batch: another one after each that is spent. `stop` ends it from another thread."""
 
-    def __init__(self, guests: Guests, work: Work, seconds: float) -> None:
+    def __init__(self, guests: Guests, work: Work, seconds: float, *, spare_s: float = 0.0) -> None:
         self._guests = guests
         self._work = work
         self._until_s = time.monotonic() + seconds
         self._stopped = False
         self._guest = guests.lend(work, seconds)
+        self._guest.spare = int(spare_s / TICK_S)
 
     def guest(self) -> Guest:
         """Return the guest."""

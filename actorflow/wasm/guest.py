@@ -43,7 +43,9 @@ class Limited(Protocol):
     """What the clock ends: see `Guest`."""
 
     program: Any
+    work: Work
     ticks: int
+    spare: int
     stopped: bool
     timed_out: bool
     error: BaseException | None
@@ -63,6 +65,8 @@ def limit_time(guest: Limited, store: wasmtime.Store) -> None:
 def _at_tick(context: int, number: int, ahead: Any, kind: Any) -> int:
     """Let a guest go on until the next tick, or end it. Called in the middle of WASM: it must not raise."""
     guest = _guests.get(number)
+    if guest is not None and guest.ticks <= 0 and guest.spare and guest.work.changed:
+        guest.ticks, guest.spare = guest.spare, 0  # it cannot begin again: what it changed would be changed twice
     if guest is not None and guest.ticks > 0 and not guest.stopped:
         guest.ticks -= 1
         ahead[0] = 1
@@ -77,7 +81,8 @@ class Guest:
     """An instance of a program.
 
     values: arguments of a call, then its results, as raw 16-byte slots (`integers` and `floats` look at the same).
-    work: what it works for, which host functions ask.   ticks: how many it may still run.   stopped: by whoever waited
+    work: what it works for, which host functions ask.   ticks: how many it may still run.
+    spare: how many more, when those are over and it has changed a cell.   stopped: by whoever waited
     for it.   error: what a host function raised, which ended it.   spent: it must not be called again.
     """
 
@@ -86,6 +91,7 @@ class Guest:
         self.sandbox = sandbox
         self.work: Work = NOBODY
         self.ticks = 1 << 30
+        self.spare = 0
         self.stopped = self.timed_out = self.spent = False
         self.error: BaseException | None = None
         self._engine = engine()

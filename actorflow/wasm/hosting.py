@@ -39,6 +39,9 @@ _TYPES = {I32: wasmtime.ValType.i32, I64: wasmtime.ValType.i64, F64: wasmtime.Va
 class Work(Protocol):
     """What a guest works for, as host functions see it: the activation of an operator, or nobody."""
 
+    changed: bool
+    """Whether a host function has changed a cell."""
+
     def get(self, cell: str, key: Any) -> tuple[Any, ...]:
         """Return what a cell has under a key, as the only element; nothing where it has nothing."""
 
@@ -63,6 +66,8 @@ class Work(Protocol):
 
 class _Nobody:
     """A function that is called beside any activation: a key, a fold, a choice."""
+
+    changed = False
 
     def __getattr__(self, name: str) -> Any:
         raise WasmError(

@@ -52,12 +52,15 @@ class Foreigner(ForeignOperator):
         sandbox, pace = function.sandbox, function.pace
         if pace.item_s * len(items) <= sandbox.slice_s:
             began = time.perf_counter()
-            lease = Lease(self._guests, Activated(self), min(sandbox.slice_s, sandbox.batch_s))
+            work = Activated(self)
+            slice_s = min(sandbox.slice_s, sandbox.batch_s)
+            spare_s = max(min(sandbox.batch_s, work.deadline_s()) - slice_s, 0.0) if function.cells else 0.0
+            lease = Lease(self._guests, work, slice_s, spare_s=spare_s)
             try:
                 outcomes = function.caller.many(lease, items)
             except WasmTimeoutError:
                 pace.item_s = max(pace.item_s, 2 * sandbox.slice_s / len(items))
-                if sandbox.batch_s <= sandbox.slice_s:
+                if work.changed or sandbox.batch_s <= sandbox.slice_s:
                     raise
             else:
                 pace.took(time.perf_counter() - began, len(items))
@@ -224,10 +227,11 @@ _VALUES = frozenset({int, float, bool, str, bytes, dict})
 class Activated:
     """What a guest works for: the activation of an operator, with the cells that it declares."""
 
-    __slots__ = ("_operator",)
+    __slots__ = ("_operator", "changed")
 
     def __init__(self, operator: Foreigner) -> None:
         self._operator = operator
+        self.changed = False
 
     def get(self, cell: str, key: Any) -> tuple[Any, ...]:
         access, handle = self._handle(cell, key)
@@ -250,6 +254,7 @@ class Activated:
             value = [value[0], _typed(value[1], access.cell.value_type, cell)]
         else:
             value = _typed(value, access.cell.value_type, cell, verb)
+        self.changed = True
         do(handle, _typed(key, access.cell.key_type, cell), value)
 
     def _handle(self, cell: str, key: Any) -> tuple[Any, Any]:

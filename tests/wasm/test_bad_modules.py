@@ -392,6 +392,48 @@ async def test_values_that_have_no_plain_form_fail_their_item() -> None:
             await client.request("s", [])
 
 
+COUNTS_SLOWLY = wasmtime.wat2wasm("""
+  (module
+    (import "actorflow" "add" (func $add (param i32 i32 i32 i32 i32 i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 16) "hits\\c0\\01\\91\\c0")
+    (func (export "actorflow_alloc") (param i32) (result i32) (i32.const 4096))
+    (func (export "process") (param $at i32) (param i32) (result i64) (local $n i32)
+      (call $add (i32.const 16) (i32.const 4) (i32.const 20) (i32.const 1) (i32.const 21) (i32.const 1))
+      (local.set $n (i32.const 60000000))
+      (loop $more (br_if $more (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+      (loop $more (br_if $more (i32.eq (i32.load8_u offset=1 (local.get $at)) (i32.const 7))))
+      (i64.const 94489280514)))
+""")
+
+
+async def test_what_a_function_changed_before_its_slice_was_over_is_changed_once() -> None:
+    app = App("t")
+    hits = app.counter("hits")
+    function = wasm(COUNTS_SLOWLY, cells={"hits": hits.merged()}, slice_s=0.001, batch_s=2.0)
+    app.stream("s", int, list).then(function.operator("then")).collect()
+
+    async with app.local() as client:
+        for n in range(3):
+            assert await client.request("s", n) == []
+        counted = await client.cell("hits")
+        with pytest.raises(WasmTimeoutError):
+            await client.request("s", 7)
+        assert (counted, await client.cell("hits")) == (3, 3)
+
+
+async def test_what_a_function_changed_is_not_there_when_it_is_ended_in_its_first_slice() -> None:
+    app = App("t")
+    hits = app.counter("hits")
+    function = wasm(COUNTS_SLOWLY, cells={"hits": hits.merged()}, slice_s=0.001, batch_s=0.3)
+    app.stream("s", int, list).then(function.operator("then")).collect()
+
+    async with app.local() as client:
+        with pytest.raises(WasmTimeoutError):
+            await client.request("s", 7)
+        assert await client.cell("hits") == 0
+
+
 def test_a_loop_in_a_thread_ends_when_its_request_ends() -> None:
     app = App("t")
     function = wasm(doing(f"{SPIN} {GIVE}"), batch_s=30.0, slice_s=0.01)
