@@ -65,6 +65,7 @@ class Foreigner(ForeignOperator):
                 pace.item_s = max(pace.item_s, 2 * sandbox.slice_s / len(items))
                 if sandbox.batch_s <= sandbox.slice_s:
                     raise
+                self._activation.abort()  # it begins again: what it has changed by now would be changed twice
             else:
                 pace.took(time.perf_counter() - began, len(items))
                 return outcomes

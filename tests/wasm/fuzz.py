@@ -56,6 +56,8 @@ BATCHES = [
 class Anything:
     """An activation that has whatever is asked for."""
 
+    changed = False
+
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
 

@@ -18,6 +18,7 @@ from actorflow import (
     App,
     ContractError,
     ModuleError,
+    Restart,
     TrapError,
     WasmError,
     WasmTimeoutError,
@@ -28,6 +29,7 @@ from actorflow.wasm.engine import MODULE_BYTES_MAX
 from tests.wasm.languages import BUILT
 
 QUICK = {"batch_s": 0.05, "slice_s": 0.01, "memory_bytes": 4 << 20}
+ONCE_MORE = Restart(restarts=1, backoff_s=0.01)
 SPIN = "(loop $for_ever (br $for_ever))"
 GIVE = "(i64.const 0)"
 
@@ -133,11 +135,11 @@ def nothing_left():
     logging.disable()  # pytest keeps what is logged, with the frames of its errors, and the guests in them
     yield
     logging.disable(logging.NOTSET)
-    gc.collect()
-    assert set(guests._guests) <= before
     for thread in threading.enumerate():
         if thread.name.startswith("actorflow-wasm-process"):
-            thread.join(1.0)
+            thread.join(1.0)  # it holds what it did last until it has ended
+    gc.collect()
+    assert set(guests._guests) <= before
     assert threads_of_wasm() <= ran
 
 
@@ -230,7 +232,8 @@ async def test_a_key_function_that_never_ends_is_ended_within_a_slice() -> None:
 )
 async def test_a_start_that_goes_wrong_is_known_before_any_request(start: str, kind: type[WasmError]) -> None:
     app = App("t")
-    app.stream("s", int, list).then(wasm(module(start=start), **QUICK).operator("then")).collect()
+    stream = app.stream("s", int, list, restart=ONCE_MORE)
+    stream.then(wasm(module(start=start), **QUICK).operator("then")).collect()
 
     with pytest.raises(ActorflowError, match=kind.__name__):
         async with app.local() as client:
@@ -250,7 +253,8 @@ MEMORIES: dict[str, bytes] = {
 @pytest.mark.parametrize("what", MEMORIES)
 async def test_what_begins_larger_than_its_sandbox_does_not_begin(what: str) -> None:
     app = App("t")
-    app.stream("s", int, list).then(wasm(MEMORIES[what], **QUICK).operator("then")).collect()
+    stream = app.stream("s", int, list, restart=ONCE_MORE)
+    stream.then(wasm(MEMORIES[what], **QUICK).operator("then")).collect()
 
     with pytest.raises(ActorflowError, match="cannot begin"):
         async with app.local() as client:
@@ -386,6 +390,48 @@ async def test_values_that_have_no_plain_form_fail_their_item() -> None:
     async with app.local() as client:
         with pytest.raises(ActivationError, match="cannot be given"):
             await client.request("s", [])
+
+
+COUNTS_SLOWLY = wasmtime.wat2wasm("""
+  (module
+    (import "actorflow" "add" (func $add (param i32 i32 i32 i32 i32 i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 16) "hits\\c0\\01\\91\\c0")
+    (func (export "actorflow_alloc") (param i32) (result i32) (i32.const 4096))
+    (func (export "process") (param $at i32) (param i32) (result i64) (local $n i32)
+      (call $add (i32.const 16) (i32.const 4) (i32.const 20) (i32.const 1) (i32.const 21) (i32.const 1))
+      (local.set $n (i32.const 60000000))
+      (loop $more (br_if $more (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+      (loop $more (br_if $more (i32.eq (i32.load8_u offset=1 (local.get $at)) (i32.const 7))))
+      (i64.const 94489280514)))
+""")
+
+
+async def test_what_a_function_changed_before_its_slice_was_over_is_changed_once() -> None:
+    app = App("t")
+    hits = app.counter("hits")
+    function = wasm(COUNTS_SLOWLY, cells={"hits": hits.merged()}, slice_s=0.001, batch_s=2.0)
+    app.stream("s", int, list).then(function.operator("then")).collect()
+
+    async with app.local() as client:
+        for n in range(3):
+            assert await client.request("s", n) == []
+        counted = await client.cell("hits")
+        with pytest.raises(WasmTimeoutError):
+            await client.request("s", 7)
+        assert (counted, await client.cell("hits")) == (3, 3)
+
+
+async def test_what_a_function_changed_is_not_there_when_it_is_ended_in_its_first_slice() -> None:
+    app = App("t")
+    hits = app.counter("hits")
+    function = wasm(COUNTS_SLOWLY, cells={"hits": hits.merged()}, slice_s=0.001, batch_s=0.3)
+    app.stream("s", int, list).then(function.operator("then")).collect()
+
+    async with app.local() as client:
+        with pytest.raises(WasmTimeoutError):
+            await client.request("s", 7)
+        assert await client.cell("hits") == 0
 
 
 def test_a_loop_in_a_thread_ends_when_its_request_ends() -> None:
