@@ -16,16 +16,19 @@ if TYPE_CHECKING:
     from actorflow.wasm.function import WasmFunction
 
 ABSENT: Any = object()
+LINES_MAX = 1_000
+"""Lines that one batch may log."""
 
 
 class Activated:
     """What a guest works for: the activation of an operator, with the cells that it declares."""
 
-    __slots__ = ("_function", "_operator")
+    __slots__ = ("_function", "_lines", "_operator")
 
     def __init__(self, operator: ForeignOperator, function: WasmFunction) -> None:
         self._operator = operator
         self._function = function
+        self._lines: list[str] = []  # kept until it is known that what logs them will not begin again
 
     def get(self, cell: str, key: Any) -> tuple[Any, ...]:
         access, handle = self._handle(cell, key)
@@ -84,13 +87,19 @@ class Activated:
         return self._operator.round
 
     def log(self, line: str) -> None:
-        operator = self._operator
-        request = operator._activation.request
-        log.info(
-            "%s",
-            line,
-            extra={"request_id": request.id, "stream": request.stream.name, "operator": self._function.export},
-        )
+        if len(self._lines) < LINES_MAX:
+            self._lines.append(line)
+        elif len(self._lines) == LINES_MAX:
+            self._lines.append(f"… more than {LINES_MAX} lines from one batch are left out")
+
+    def end(self) -> None:
+        """Write what was logged."""
+        if self._lines:
+            request = self._operator._activation.request
+            more = {"request_id": request.id, "stream": request.stream.name, "operator": self._function.export}
+            for line in self._lines:
+                log.info("%s", line, extra=more)
+            self._lines.clear()
 
 
 def _typed(value: Any, kind: Any, cell: str, verb: str = "") -> Any:

@@ -58,16 +58,19 @@ class Foreigner(ForeignOperator):
         sandbox, pace = function.sandbox, function.pace
         if pace.item_s * len(items) <= sandbox.slice_s:
             began = time.perf_counter()
-            lease = Lease(self._guests, Activated(self, self.foreign), min(sandbox.slice_s, sandbox.batch_s))
+            work = Activated(self, function)
+            lease = Lease(self._guests, work, min(sandbox.slice_s, sandbox.batch_s))
             try:
                 outcomes = function.caller.many(lease, items)
             except WasmTimeoutError:
                 pace.item_s = max(pace.item_s, 2 * sandbox.slice_s / len(items))
                 if sandbox.batch_s <= sandbox.slice_s:
+                    work.end()
                     raise
                 self._activation.abort()  # it begins again: what it has changed by now would be changed twice
             else:
                 pace.took(time.perf_counter() - began, len(items))
+                work.end()
                 return outcomes
             finally:
                 lease.end()
@@ -82,7 +85,7 @@ class Foreigner(ForeignOperator):
     async def _in_thread(self, items: list[Any]) -> Sequence[Any]:
         """Return the outcome of each item, computed beside the event loop; who gives up waiting ends it."""
         function = self.foreign
-        work = Activated(self, self.foreign)
+        work = Activated(self, function)
         seconds = min(function.sandbox.batch_s, max(work.deadline_s(), 0.0))
         if not self._threads:
             self._threads.append(_pool(function))
@@ -96,6 +99,8 @@ class Foreigner(ForeignOperator):
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait({ended})
             raise
+        finally:
+            work.end()
 
     # -- what came of an item
 
@@ -121,7 +126,9 @@ class Foreigner(ForeignOperator):
             elif verb == verbs.FEEDBACK:
                 activation.feedback(argument)
             elif verb == verbs.LOG:
-                Activated(self, self.foreign).log(str(argument))
+                work = Activated(self, self.foreign)
+                work.log(str(argument))
+                work.end()
             else:
                 self._change(verb, argument, where)
 
@@ -174,10 +181,14 @@ class Stateless(Foreigner):
                 if outcome is not None:
                     self._activation.out.append(outcome)
             else:
+                activation = self._activation
+                kept = [(done, len(done)) for done in (activation.out, activation.back, activation.effects)]
                 try:
                     self._apply(outcome)
                 except Exception as error:
                     results[index] = ItemError(error)
+                    for done, count in kept:
+                        del done[count:]
         return results
 
 
