@@ -4,6 +4,7 @@
 #   make check    lint and types          make sim SEEDS=500    random systems under the simulated loop
 #                                         and LOOP_SEEDS=50000 random programs with loops, CRASH_SEEDS=2000 killed hosts
 #   make chaos KILLS=100   kill -9 real hosts under load               make soak MINUTES=20   clients that misbehave
+#   make fuzz TRIES=100000   bytes of chance as WASM modules           make wasm-oldest  tests of WASM with its oldest engine
 #   make bench    every benchmark, with its baseline (BENCH=--quick for a short look)
 #   make wasm     compile the guests of examples/wasm (zig, componentize-py, and from npm AssemblyScript and jco)
 #   make docs     the documentation site, into site/      make page     the page of a host, in a real browser
@@ -15,10 +16,11 @@ CRASH_SEEDS ?= 2000
 KILLS ?= 100
 MINUTES ?= 20
 LOOP_SEEDS ?= 50000
+TRIES ?= 100000
 BENCH ?=
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test check sim chaos soak cases bench docs page wasm format clean
+.PHONY: demo test check sim chaos soak cases bench docs page wasm wasm-oldest fuzz format clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -52,6 +54,14 @@ demo: $(VENV)/installed
 test: $(VENV)/dev-installed
 	$(RUN) -m pytest -m "not slow"
 
+wasm-oldest: # the oldest engine that is supported, in an environment of its own
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]' wasmtime==45.0.0
+	$(VENV)-oldest/bin/python -m pytest tests/wasm/test_functions.py tests/wasm/test_conformance.py tests/wasm/test_bad_modules.py
+
+fuzz: $(VENV)/dev-installed
+	$(RUN) tests/wasm/fuzz.py --tries $(TRIES)
+
 cases: $(VENV)/dev-installed
 	$(RUN) -m pytest tests/cases
 
@@ -70,7 +80,7 @@ soak: $(VENV)/dev-installed
 	$(RUN) tests/e2e/soak.py --minutes $(MINUTES)
 
 bench: $(VENV)/bench-installed
-	for benchmark in ask actors peers words loops floods state doors memory growth; do $(RUN) -m benchmarks.$$benchmark $(BENCH) || exit 1; done
+	for benchmark in ask actors peers words loops floods state doors memory growth wasm; do $(RUN) -m benchmarks.$$benchmark $(BENCH) || exit 1; done
 
 docs: $(VENV)/docs-installed
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
