@@ -7,6 +7,7 @@ a batch of 1,000 numbers takes, less what it takes without any function.
 """
 
 import asyncio
+import contextlib
 import gc
 import hashlib
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from actorflow import App, Client
+from actorflow import App, Client, WasmTimeoutError
 from actorflow.deploy.deployer import Deployer
 from actorflow.deploy.registry import MemoryFiles, Registry
 from actorflow.local import LocalConnection
@@ -169,6 +170,8 @@ def new_replica_kb(count: int) -> float:
     return (resident_bytes() - before) / count / 1e3
 
 
+# (module (func (export "spin") (param i64) (result i64) (loop (br 0)) (unreachable)))
+SPIN = bytes.fromhex("0061736d0100000001060160017e017e03020100070801047370696e00000a0a01080003400c000b000b")
 SPEC = """
 app: tokens
 streams:
@@ -179,6 +182,31 @@ streams:
       - flat_map: wasm:tokens.wasm#tokenise
       - count:
 """
+
+
+async def p99_ms(*, runaway: bool) -> float:
+    """Return the p99 of requests to another stream, one each millisecond, while functions run away one after another."""
+    app = App("beside")
+    app.stream("spin").then(wasm(SPIN, "spin", batch_s=0.5))
+    app.stream("same").map(lambda item: item)
+    ended = False
+    async with app.local(watch=False) as client:
+
+        async def run_away() -> None:
+            while runaway and not ended:
+                with contextlib.suppress(WasmTimeoutError):
+                    await client.request("spin", 1)
+
+        running_away = asyncio.create_task(run_away())
+        taken = []
+        for _ in range(1_000):
+            began = perf_counter()
+            await client.request("same", 1)
+            await asyncio.sleep(0.001)
+            taken.append(perf_counter() - began - 0.001)
+        ended = True
+        await running_away
+    return sorted(taken)[990] * 1e3
 
 
 async def first_request_ms(*, asleep: bool) -> float:
@@ -252,6 +280,13 @@ def resources(options: Options) -> list[Report]:
             ratios={"µs": Goal("µs", None, 200.0, at_most=True), "kB": Goal("kB", None, 100.0, at_most=True)},
             repeats=options.repeats,
             unit="µs or kB",
+        ),
+        measure(
+            "p99 of another stream, and of the event loop",
+            sides={"beside runaways": lambda: p99_ms(runaway=True), "alone": lambda: p99_ms(runaway=False)},
+            ratios={"beside runaways": Goal("beside runaways", None, 10.0, at_most=True)},
+            repeats=options.repeats,
+            unit="ms",
         ),
         measure(
             "first request to a function that sleeps",

@@ -24,7 +24,10 @@ from actorflow.cli.shared import EXIT_FAILED, console
 from actorflow.wire import PORT
 
 PARTS = ("aiohttp", "msgspec", "msgpack", "orjson", "uvloop", "click", "rich", "prometheus-client", "cronsim")
-OPTIONAL = {"opentelemetry.trace": "traces (pip install 'actorflow[traces]')"}
+OPTIONAL = {
+    "opentelemetry.trace": "traces (pip install 'actorflow[traces]')",
+    "wasmtime": "functions in WASM (pip install 'actorflow[wasm]')",
+}
 FILES_WANTED = 4_096
 FSYNC_SLOW_S = 0.01
 
