@@ -185,7 +185,7 @@ streams:
 
 
 async def p99_ms(*, runaway: bool) -> float:
-    """Return the p99 of requests to another stream, one each millisecond, while functions run away one after another."""
+    """Return the p99 of requests to another stream, one each millisecond, beside functions that run away."""
     app = App("beside")
     app.stream("spin").then(wasm(SPIN, "spin", batch_s=0.5))
     app.stream("same").map(lambda item: item)
