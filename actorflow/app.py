@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from actorflow.local import Local
 from actorflow.plan.app import AppPlan
+from actorflow.plan.foreign import Foreign, check_scheme
 from actorflow.stores.store import Store
 
 if TYPE_CHECKING:
@@ -44,13 +46,21 @@ def load_spec(path: str | Path, *, python: bool = False, functions: Functions | 
 
     python: whether the file may name Python (`python:module:name`), which imports modules and so runs any code: for
     files that you trust as you trust programs.   functions: finds the functions of other languages that it names,
-    `functions(reference, options, folder)`.
+    `functions(reference, options, folder)`; by default those in WASM, in modules beside the file.
 
     Raises: SpecError with every fault, each with its line.
     """
     from actorflow.plan.spec import app_from_file  # late, since most programs read no YAML
 
-    return app_from_file(path, make=App, python=python, functions=functions)
+    return app_from_file(path, make=App, python=python, functions=functions or _in_wasm)
+
+
+def _in_wasm(reference: str, options: Mapping[str, Any], folder: Path) -> Foreign:
+    """Return a function in WASM, of a module beside the file that names it. Raises: ModuleError; ValueError."""
+    check_scheme(reference)
+    from actorflow.wasm.declare import function_in
+
+    return function_in(reference, options, folder)
 
 
 def save_spec(app: AppPlan, path: str | Path) -> None:

@@ -21,7 +21,6 @@ from rich.text import Text
 from actorflow.cli.shared import URL, console, print_json, run_to_the_end
 from actorflow.errors import ActivationError, ActorflowError, ConnectionLostError, DeployError, from_wire
 from actorflow.gateway.apps import SPEC_TYPE
-from actorflow.plan.spec.reading import form_of, read
 from actorflow.remote import UNIX
 
 url_option = click.option("--url", default=URL, show_default=True, envvar="ACTORFLOW_URL", help="The host.")
@@ -64,7 +63,10 @@ class _Host:
 def _error_of(said: Any) -> ActorflowError:
     if not isinstance(said, dict) or not isinstance(said.get("detail"), str):
         return DeployError(str(said)[:300])
-    error = from_wire({"type": str(said.get("title")), "message": said["detail"]})
+    if said.get("title") == "NotFoundError":
+        return DeployError("that host takes no apps: it was started with one; `actorflow host` starts one that does")
+    wire = {**said, "type": str(said.get("title")), "message": said["detail"]}
+    error = from_wire(wire)
     return DeployError(said["detail"]) if isinstance(error, ActivationError) else error
 
 
@@ -87,6 +89,8 @@ def deploy(file: Path, url: str, *, as_json: bool) -> None:
 
 
 async def _deploy(file: Path, text: str, url: str, *, as_json: bool) -> None:
+    from actorflow.plan.spec.reading import form_of, read
+
     form = form_of(file.name)
     data, _ = read(text, form, file=str(file))
     name = data.get("app") if isinstance(data, dict) else None
@@ -96,12 +100,14 @@ async def _deploy(file: Path, text: str, url: str, *, as_json: bool) -> None:
     digests = {each: hashlib.sha256(code).hexdigest() for each, code in modules.items()}
     async with _Host(url) as host:
         await _send_missing(host, modules, digests)
-        body = msgspec.json.encode({"spec": text, "form": form, "modules": digests})
+        body = msgspec.json.encode({"spec": text, "form": form, "modules": digests, "file": str(file)})
         told = await host.ask("PUT", f"/apps/{name}", body, **{"Content-Type": SPEC_TYPE})
     if as_json:
         print_json(told)
         return
     how = _HOW.get(told["how"], told["how"])
+    if told.get("names_python"):
+        how += "; of Python functions the host has what it imported first: restart it for changed ones"
     console.print(f"[bold]{escape(told['app'])}[/bold] version {told['version']} runs on {url} ({how})", soft_wrap=True)
     for stream in told["streams"]:
         console.print(f"  POST {url}/streams/{stream}", soft_wrap=True)
@@ -202,7 +208,7 @@ def _table(told: list[dict[str, Any]]) -> Table:
     for heading in ("app", "version", "kept", "streams"):
         table.add_column(heading, overflow="fold")
     for each in told:
-        runs = str(each["version"]) if each["version"] is not None else "taken away"
+        runs = str(each["version"]) if each["version"] is not None else "cannot run" if each["error"] else "taken away"
         table.add_row(Text(each["app"]), runs, str(len(each["versions"])), Text(", ".join(each["streams"])))
     return table
 
@@ -216,4 +222,8 @@ def _versions(told: dict[str, Any]) -> Table:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each["at_s"]))
         modules = ", ".join(f"{name} {digest[:12]}" for name, digest in each["modules"].items())
         table.add_row(f"{each['number']}{runs}", when, Text(modules))
+    for number in told["damaged"]:
+        table.add_row(f"{number} (damaged)")
+    if told["error"]:
+        table.caption, table.caption_justify = Text(f"it does not run: {told['error']}"), "left"
     return table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib.util
 import os
 import secrets
 import signal
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.markup import escape
@@ -21,13 +22,15 @@ from rich.markup import escape
 from actorflow import logs
 from actorflow.cli.shared import EXIT_FAILED, EXIT_INTERRUPTED, console, load, run_to_the_end
 from actorflow.cli.storing import opened_store
-from actorflow.deploy.deployer import Deployer
-from actorflow.deploy.registry import FolderFiles, MemoryFiles, Registry
+from actorflow.errors import DeployError
 from actorflow.gateway import Gateway
 from actorflow.limits import MIB
 from actorflow.plan.app import AppPlan
 from actorflow.runtime.host import Host
 from actorflow.wire import PORT
+
+if TYPE_CHECKING:
+    from actorflow.deploy.deployer import Deployer
 
 LOOK_EVERY_S = 0.3
 EXIT_CANNOT_LISTEN = 3
@@ -149,12 +152,23 @@ def host(
 
     Streams answer like those of any app. Without --apps a restart forgets what was deployed.
     """  # noqa: D301 - click looks for that control character
+    from actorflow.deploy.deployer import Deployer
+    from actorflow.deploy.registry import FolderFiles, MemoryFiles, Registry
+
+    if allow_python:
+        sys.path.insert(0, str(Path.cwd()))
     start = _Start.of(**options)
     if apps is not None:
         start = replace(start, kept=f"{start.kept}; apps kept in {apps}")
     given = deploy_token_file.read_text().strip() if deploy_token_file else os.environ.get("ACTORFLOW_DEPLOY_TOKEN")
     token = given or start.door["token"] or secrets.token_urlsafe(24)
-    deployer = Deployer(Registry(FolderFiles(apps) if apps is not None else MemoryFiles()), python=allow_python)
+    try:
+        files = FolderFiles(apps) if apps is not None else MemoryFiles()
+    except (DeployError, OSError) as error:
+        raise click.ClickException(f"--apps {apps}: {error}") from None
+    deployer = Deployer(Registry(files), python=allow_python)
+    if importlib.util.find_spec("wasmtime") is None:
+        console.print(escape("functions in WASM cannot run here: pip install 'actorflow[wasm]'"))
     for wrong in deployer.restore():
         console.print(f"[red]✗[/red] {escape(wrong)}", soft_wrap=True)
     start.host["idle_s"] = idle_s

@@ -7,26 +7,27 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from actorflow.app import load_spec
 from actorflow.errors import ActorflowError, SpecError
 from actorflow.gateway.bodies import dump
 from actorflow.plan.app import AppPlan
-from actorflow.plan.foreign import Foreign, check_scheme
-from actorflow.plan.spec import FORMS
 from actorflow.remote import RemoteConnection
 from actorflow.wire import PORT
 
 URL = f"http://127.0.0.1:{PORT}"
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
+FILES = (".yaml", ".yml", ".json", ".toml")
+"""How the names of files end that say an app."""
 
 console = Console(stderr=True, highlight=False)
 
@@ -46,16 +47,22 @@ def run_to_the_end(work: Coroutine[Any, Any, None]) -> None:
         with asyncio.Runner(loop_factory=factory) as runner:
             runner.run(work)
     except ActorflowError as error:
-        console.print(f"[red]{error.to_wire()['type']}[/red]: {error}", soft_wrap=True)
+        console.print(f"[red]{error.to_wire()['type']}[/red]: {escape(_said(error))}", soft_wrap=True)
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         console.print("interrupted")
         sys.exit(EXIT_INTERRUPTED)
 
 
+def _said(error: ActorflowError) -> str:
+    """Return the words of an error, a line for each fault where there are several."""
+    faults = getattr(error, "faults", ())
+    return "\n  ".join(("", *faults)) if len(faults) > 1 else str(error)
+
+
 def load(target: str) -> AppPlan:
     """Import MODULE and return its APP, or read a file that says one; an error says what is there."""
-    if target.lower().endswith(tuple(FORMS)):
+    if target.lower().endswith(FILES):
         return _load_file(Path(target))
     module_name, colon, attribute = target.partition(":")
     if not colon or not attribute:
@@ -92,20 +99,9 @@ def _load_file(path: Path) -> AppPlan:
     for folder in (path.parent.absolute(), Path.cwd()):
         sys.path.insert(0, str(folder))
     try:
-        return load_spec(path, python=True, functions=function_in_file)
+        return load_spec(path, python=True)
     except SpecError as error:
         raise refused(error) from None
-
-
-def function_in_file(reference: str, options: Mapping[str, Any], folder: Path) -> Foreign:
-    """Return a function of another language that a file names: one in WASM, in a module beside the file.
-
-    Raises: ModuleError; ValueError.
-    """
-    check_scheme(reference)
-    from actorflow.wasm.declare import function_in
-
-    return function_in(reference, options, folder)
 
 
 def refused(error: SpecError) -> click.ClickException:

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import click
 
-from actorflow.cli.shared import load, refused
+from actorflow.cli.shared import FILES, load, refused
+from actorflow.deploy.registry import Form
 from actorflow.errors import SpecError
-from actorflow.plan import spec
-from actorflow.plan.spec import FORMS, Form, data_of_app, form_of, printed, program_of
 
 
 @click.command()
@@ -22,9 +21,11 @@ def export(target: str, form: Form | None, output: Path | None) -> None:
 
     `actorflow run FILE` runs what was written. An app with closures is refused, with a line for each of them.
     """
+    from actorflow.plan.spec import data_of_app, form_of, printed
+
     app = load(target)
     if form is None:
-        form = form_of(output.name) if output is not None and output.suffix.lower() in FORMS else "yaml"
+        form = form_of(output.name) if output is not None and output.suffix.lower() in FILES else "yaml"
     try:
         _give(printed(data_of_app(app), form), output)
     except SpecError as error:
@@ -36,6 +37,8 @@ def export(target: str, form: Form | None, output: Path | None) -> None:
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
 def import_(file: str, output: Path | None) -> None:
     """Print a Python module that builds the app that FILE says, to go on with as a program."""
+    from actorflow.plan.spec import program_of
+
     try:
         _give(program_of(load(file), foreign="actorflow.wasm:named"), output)
     except SpecError as error:
@@ -45,6 +48,8 @@ def import_(file: str, output: Path | None) -> None:
 @click.command()
 def schema() -> None:
     """Print the JSON Schema of apps that are written as data, for editors."""
+    from actorflow.plan import spec
+
     click.echo(json.dumps(spec.schema(), indent=2))
 
 

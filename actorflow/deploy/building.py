@@ -44,8 +44,8 @@ class Built:
             mine.swap(new.program)
 
 
-def build(name: str, version: Version, module: Callable[[str], bytes], *, python: bool) -> Built:
-    """Return a version of an app, ready to run. module: returns a module by its digest.
+def build(name: str, version: Version, module: Callable[[str], bytes], *, python: bool, file: str) -> Built:
+    """Return a version of an app, ready to run. module: returns one by its digest.   file: how errors call the spec.
 
     Raises: SpecError; ModuleError; DeployError.
     """
@@ -55,16 +55,15 @@ def build(name: str, version: Version, module: Callable[[str], bytes], *, python
         check_scheme(reference)
         from actorflow.wasm.declare import function_of
 
-        file = reference.removeprefix("wasm:").partition("#")[0]
-        digest = version.modules.get(file)
+        named = reference.removeprefix("wasm:").partition("#")[0]
+        digest = version.modules.get(named)
         if digest is None:
             known = ", ".join(version.modules) or "none"
-            raise ValueError(f"module {file} was not sent along (modules: {known})")
+            raise ValueError(f"module {named} was not sent along (modules: {known})")
         function = function_of(reference, options, module(digest))
         made.append(function)
         return function
 
-    file = f"{name}.{version.form}"
     data, _ = read(version.spec, version.form, file=file)
     said = data.get("app") if isinstance(data, dict) else None
     if isinstance(said, str) and said != name:

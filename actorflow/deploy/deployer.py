@@ -7,17 +7,19 @@ two batches, and replicas, state and requests stay as they are.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from actorflow.deploy.building import Built, build
-from actorflow.deploy.registry import Registry, Version, checked_name
+from actorflow.deploy.registry import Form, Registry, Version, checked_name
 from actorflow.errors import ActorflowError, DeployError
-from actorflow.plan.app import OpenPlan
-from actorflow.plan.spec.reading import Form
+from actorflow.plan.app import AppPlan, OpenPlan
 from actorflow.runtime.host import Host
+
+log = logging.getLogger("actorflow.deploy")
 
 UNDER_WAY_S = 30.0
 """How long an undeploying waits for requests under way."""
@@ -45,6 +47,7 @@ class Deployer:
         self.plan = OpenPlan("host")
         self._host: Host | None = None
         self._running: dict[str, Deployed] = {}
+        self.wrong: dict[str, str] = {}  # why an app that ran before cannot run now
         self._changing = asyncio.Lock()
 
     def restore(self) -> list[str]:
@@ -52,7 +55,6 @@ class Deployer:
 
         An app that was taken away keeps its cells, as long as its state is there.
         """
-        wrong: list[str] = []
         for name in self.registry.apps():
             try:
                 number = self.registry.current(name)
@@ -64,8 +66,8 @@ class Deployer:
                 else:
                     self.plan.take_cells(built.app)
             except (ActorflowError, LookupError) as error:
-                wrong.append(f"app {name}: {error}")
-        return wrong
+                self.wrong[name] = str(error) or "no version of it can be read"
+        return [f"app {name} does not run: {why}" for name, why in self.wrong.items()]
 
     def serve(self, host: Host) -> None:
         """Deploy to a host, which runs the plan."""
@@ -79,8 +81,10 @@ class Deployer:
 
     # -- the verbs
 
-    async def deploy(self, name: str, *, spec: str, form: Form, modules: Mapping[str, str]) -> dict[str, Any]:
-        """Run a new version of an app and return what became of it.
+    async def deploy(
+        self, name: str, *, spec: str, form: Form, modules: Mapping[str, str], file: str = ""
+    ) -> dict[str, Any]:
+        """Run a new version of an app and return what became of it. file: how errors call the specification.
 
         Raises: SpecError, ModuleError, TopologyError, DeployError: nothing has changed then.
         """
@@ -88,13 +92,13 @@ class Deployer:
         async with self._changing:
             running = self._running.get(name)
             if running is not None and self.registry.version(name, running.number).says(spec, form, modules):
-                return {**self.about(name), "how": "unchanged"}
+                return {**self.about(name), "how": "unchanged", "names_python": "python:" in spec}
             version = self.registry.add(name, spec=spec, form=form, modules=modules, at_s=time.time())
             try:
-                return await self._run(name, version)
+                return await self._run(name, version, file)
             except BaseException:
                 self.registry.drop(name, version.number)
-                if not self.registry.versions(name):
+                if not self.registry.versions(name) and not self.registry.damaged(name):
                     self.registry.forget(name)
                 raise
 
@@ -103,8 +107,8 @@ class Deployer:
         async with self._changing:
             return await self._run(name, self.registry.version(checked_name(name), number))
 
-    async def _run(self, name: str, version: Version) -> dict[str, Any]:
-        built = await self.host.loop.run_in_executor(None, self._built, name, version)  # compiling takes its time
+    async def _run(self, name: str, version: Version, file: str = "") -> dict[str, Any]:
+        built = await self.host.loop.run_in_executor(None, self._built, name, version, file)  # compiling takes its time
         running = self._running.get(name)
         if running is not None and running.built.differs_in_modules_only(built):
             running.built.swap(built)
@@ -115,6 +119,8 @@ class Deployer:
             self._running[name] = Deployed(version.number, built)
             how = "deployed" if running is None else "replaced"
         self.registry.run(name, version.number)
+        self.wrong.pop(name, None)
+        log.info("app %s: version %s runs (%s)", name, version.number, how)
         return {**self.about(name), "how": how}
 
     async def undeploy(self, name: str, *, state: bool = False) -> dict[str, Any]:
@@ -127,9 +133,8 @@ class Deployer:
             running = self._running.get(name)
             if running is None:
                 if state and name in self.registry.apps():
-                    built = self._built(name, self.registry.versions(name)[-1])
-                    self.host.changes.take_away(built.app, state=True)
-                    self.registry.forget(name)
+                    self.host.changes.take_away(AppPlan(name), state=True)  # its cells, which go by its name
+                    self._forget(name)
                     return {"app": name, "state": "forgotten"}
                 raise DeployError(f"app {name!r} does not run here (apps: {', '.join(self._running) or 'none'})")
             app = running.built.app
@@ -139,16 +144,22 @@ class Deployer:
             while self.host.changes.is_at_work(app) and self.host.now_s() < until_s:  # noqa: ASYNC110 - many ends
                 await asyncio.sleep(LOOK_EVERY_S)
             self.registry.stop(name)
+            log.info("app %s is taken away%s", name, ", with its state" if state else "")
             if state:
                 self.host.changes.take_away(app, state=True)
-                self.registry.forget(name)
+                self._forget(name)
             return {"app": name, "state": "forgotten" if state else "taken away"}
+
+    def _forget(self, name: str) -> None:
+        self.registry.forget(name)
+        self.wrong.pop(name, None)
 
     def about(self, name: str) -> dict[str, Any]:
         """Return what is known of an app. Raises: DeployError."""
         versions = self.registry.versions(checked_name(name))
         running = self._running.get(name)
-        if not versions:
+        damaged = self.registry.damaged(name)
+        if not versions and not damaged:
             raise DeployError(f"there is no app {name!r} here (apps: {', '.join(self.registry.apps()) or 'none'})")
         app = running.built.app if running is not None else None
         return {
@@ -158,6 +169,8 @@ class Deployer:
                 {"number": each.number, "at_s": each.at_s, "modules": each.modules, "form": each.form}
                 for each in versions
             ],
+            "damaged": damaged,
+            "error": self.wrong.get(name),
             "streams": sorted(app.streams) if app is not None else [],
             "cells": sorted(app.cells) if app is not None else [],
         }
@@ -166,5 +179,6 @@ class Deployer:
         """Return what is known of all apps."""
         return [self.about(name) for name in self.registry.apps()]
 
-    def _built(self, name: str, version: Version) -> Built:
-        return build(name, version, self.registry.module, python=self.python)
+    def _built(self, name: str, version: Version, file: str = "") -> Built:
+        file = file or f"{name}.{version.form}"
+        return build(name, version, self.registry.module, python=self.python, file=file)

@@ -7,6 +7,7 @@ one small file, so a crash between two of them leaves the old one.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -14,14 +15,17 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
 from actorflow.errors import DeployError
 from actorflow.limits import MIB
-from actorflow.plan.spec.reading import Form
+
+Form: TypeAlias = Literal["yaml", "json", "toml"]
+"""How a specification is written."""
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -72,6 +76,9 @@ class Files(Protocol):
     def list(self, folder: str) -> Iterable[tuple[str, int]]:
         """Iterate over the names in a folder, with their sizes."""
 
+    def close(self) -> None:
+        """Let go."""
+
 
 class MemoryFiles:
     """Files that a restart forgets."""
@@ -89,6 +96,9 @@ class MemoryFiles:
         for name in [name for name in self._files if name == path or name.startswith(f"{path}/")]:
             del self._files[name]
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def list(self, folder: str) -> Iterable[tuple[str, int]]:
         inside = [name.removeprefix(f"{folder}/") for name in self._files if name.startswith(f"{folder}/")]
         return [
@@ -97,11 +107,23 @@ class MemoryFiles:
 
 
 class FolderFiles:
-    """Files in a folder, which is made when there is none, and is nobody's but its owner's."""
+    """Files in a folder, which is made when there is none, and is nobody's but its owner's, and one host's at a time.
+
+    Raises: DeployError when another host has it open; OSError.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
+        self._lock = (folder / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise DeployError(f"another host has {folder} open: give each host a folder of its own") from None
+
+    def close(self) -> None:
+        self._lock.close()
 
     def read(self, path: str) -> bytes | None:
         try:
@@ -199,20 +221,28 @@ class Registry:
         return [name for name, _ in self._files.list("apps") if NAME.fullmatch(name)]
 
     def versions(self, name: str) -> list[Version]:
-        """Return the versions of an app that are kept, the oldest first. Raises: DeployError for a damaged one."""
-        found = []
-        for file, _ in self._files.list(f"apps/{checked_name(name)}"):
-            if file.endswith(".json") and file[:-5].isdecimal():
-                data = self._files.read(f"apps/{name}/{file}")
-                try:
-                    found.append(_version.decode(data or b""))
-                except msgspec.DecodeError as error:
-                    raise DeployError(f"version {file[:-5]} of app {name} cannot be read: {error}") from None
-        return sorted(found, key=lambda version: version.number)
+        """Return the versions of an app that are kept and can be read, the oldest first."""
+        return [version for version in map(partial(self._version, name), self._numbers(name)) if version is not None]
+
+    def damaged(self, name: str) -> list[int]:
+        """Return the numbers of versions that cannot be read."""
+        return [number for number in self._numbers(name) if self._version(name, number) is None]
+
+    def _numbers(self, name: str) -> list[int]:
+        files = (file for file, _ in self._files.list(f"apps/{checked_name(name)}"))
+        return sorted(int(file[:-5]) for file in files if file.endswith(".json") and file[:-5].isdecimal())
+
+    def _version(self, name: str, number: int) -> Version | None:
+        try:
+            return _version.decode(self._files.read(f"apps/{name}/{number}.json") or b"")
+        except msgspec.DecodeError:
+            return None
 
     def version(self, name: str, number: int) -> Version:
         """Return a version of an app. Raises: DeployError."""
         versions = {version.number: version for version in self.versions(name)}
+        if number in self.damaged(name):
+            raise DeployError(f"version {number} of app {name!r} is damaged: deploy it again, or take another")
         if number not in versions:
             known = ", ".join(map(str, versions)) or "none"
             raise DeployError(f"app {name!r} has no version {number} here (versions: {known})")
@@ -229,8 +259,7 @@ class Registry:
             raise DeployError(f"the specification has more than {self.limits.spec_bytes:,} bytes")
         if name not in (apps := self.apps()) and len(apps) >= self.limits.apps:
             raise DeployError(f"{len(apps)} apps are kept here, its limit: undeploy one with its state")
-        before = self.versions(name)
-        number = before[-1].number + 1 if before else 1
+        number = max(self._numbers(name), default=0) + 1
         version = Version(number=number, spec=spec, form=form, modules=dict(modules), at_s=at_s)
         self._write(f"apps/{name}/{number}.json", msgspec.json.encode(version))
         return version
@@ -253,6 +282,10 @@ class Registry:
     def forget(self, name: str) -> None:
         """Forget an app with all its versions."""
         self._files.remove(f"apps/{checked_name(name)}")
+
+    def close(self) -> None:
+        """Let go of the files, for another host."""
+        self._files.close()
 
     def _write(self, path: str, data: bytes) -> None:
         try:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hmac
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
 
-from actorflow.deploy.deployer import Deployer
+from actorflow.deploy.registry import Form
 from actorflow.errors import DeployError, InvalidItemError
 from actorflow.gateway.bodies import as_json, read_bytes
 from actorflow.gateway.problems import problem
-from actorflow.plan.spec.reading import Form
+
+if TYPE_CHECKING:
+    from actorflow.deploy.deployer import Deployer
 
 FORMS: dict[str, Form] = {
     "application/yaml": "yaml",
@@ -29,6 +31,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     spec: str
     form: Form = "yaml"
     modules: dict[str, str] = {}
+    file: str = ""
 
 
 _body = msgspec.json.Decoder(_Body)
@@ -57,7 +60,11 @@ class AppRoutes:
         async def guarded(request: web.Request) -> web.StreamResponse:
             given = request.headers.get("Authorization", "").removeprefix("Bearer ")
             if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self._token):
-                said = "deploying needs the host's token, which it said when it started: Authorization: Bearer …"
+                what = "this token is not it" if given else "no token was sent"
+                said = (
+                    f"deploying needs the token that the host said when it started, and {what}: export "
+                    "ACTORFLOW_DEPLOY_TOKEN=… for the command, or send Authorization: Bearer …"
+                )
                 return problem(401, said, "UnauthorizedError")
             answer: web.StreamResponse = await handler(request)
             return answer
@@ -88,7 +95,9 @@ class AppRoutes:
             except UnicodeDecodeError as error:
                 raise InvalidItemError(f"the specification is not UTF-8: {error}") from None
         name = request.match_info["name"]
-        told = await self._deployer.deploy(name, spec=body.spec, form=body.form, modules=body.modules)
+        told = await self._deployer.deploy(
+            name, spec=body.spec, form=body.form, modules=body.modules, file=body.file[:200]
+        )
         return as_json(told)
 
     async def _undeploy(self, request: web.Request) -> web.Response:

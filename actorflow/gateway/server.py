@@ -11,12 +11,11 @@ import ssl
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSMsgType, web
 
 from actorflow import wire
-from actorflow.deploy.deployer import Deployer
 from actorflow.errors import ActorflowError
 from actorflow.gateway.about import AboutRoutes
 from actorflow.gateway.apps import AppRoutes
@@ -29,6 +28,9 @@ from actorflow.gateway.state import StateRoutes
 from actorflow.gateway.streams import StreamRoutes
 from actorflow.plan.app import AppPlan
 from actorflow.runtime.host import Host
+
+if TYPE_CHECKING:
+    from actorflow.deploy.deployer import Deployer
 
 log = logging.getLogger("actorflow.gateway")
 

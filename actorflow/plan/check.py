@@ -7,7 +7,7 @@ import inspect
 import types
 import typing
 from collections.abc import AsyncIterable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -73,6 +73,8 @@ def faults_of(app: AppPlan) -> Iterator[str]:
                 yield f"{place}: concurrency={step.concurrency}, but at least one call must be open at a time"
             if isinstance(step, Then):
                 yield from _operator(place, step, keyed=bool(topology.keys_before(step.number)))
+            if isinstance(step, Function) and not callable(given := cast("Any", step.call)):
+                yield f"{place}: a {step.shape} takes a function, not {given!r}"
             if isinstance(step, Function) and step.shape != "map" and inspect.iscoroutinefunction(step.call):
                 yield f"{place}: a {step.shape} takes a plain function; make it an Operator with an async process"
             if isinstance(step, Gather):

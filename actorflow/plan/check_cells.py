@@ -13,6 +13,7 @@ from typing import Any
 
 from actorflow.plan.app import AppPlan
 from actorflow.plan.cells import ALLOWED, MERGED, Access, Cell, accesses_of
+from actorflow.plan.foreign import ForeignOperator
 from actorflow.plan.loops import names_used
 from actorflow.plan.operator import Operator
 from actorflow.plan.source import SETUP, deeds_of, shows_source
@@ -254,7 +255,9 @@ def _owned(
             way = f"feed back to a point before the key_by (.then({name}, feedback=point))"
         return (
             f"{name} {how} and owns {cell.name}, keyed by {space}: two of its activations could touch one key at once",
-            f"{way}, or declare {cell.name}.exclusive() and lock what it touches",
+            way
+            if issubclass(step.operator, ForeignOperator)  # which cannot wait for locks
+            else f"{way}, or declare {cell.name}.exclusive() and lock what it touches",
         )
     others = list(dict.fromkeys(suspending.get(space, ())))
     if not others:

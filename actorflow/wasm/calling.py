@@ -75,9 +75,14 @@ class Caller:
         return item
 
     def _wrong(self, values: Sequence[Any]) -> TypeError:
-        taken = ", ".join(self.signature.params)
+        taken = ", ".join(map(self.in_words, self.signature.params))
         given = ", ".join(map(summary, values))
         return TypeError(f"{self.program.where}#{self.export} takes ({taken}), not ({given})")
+
+    def in_words(self, kind: str) -> str:
+        """Return how Python calls a kind of values."""
+        bits = kind[1:]
+        return {"i": f"int of {bits} bits", "f": "float"}.get(kind[0], kind)
 
 
 class Direct(Caller):

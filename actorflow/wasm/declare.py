@@ -16,6 +16,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+OWN_OPTIONS = ("cells", "threads", "unsigned")
+"""Options of a function, besides those of its sandbox."""
+
+
+def check_options(sandbox: Mapping[str, Any]) -> None:
+    """Refuse options that there are not. Raises: ValueError."""
+    if unknown := sorted(sandbox.keys() - Sandbox.__dataclass_fields__.keys()):
+        known = ", ".join((*OWN_OPTIONS, *Sandbox.__dataclass_fields__))
+        raise ValueError(f"a WASM function has no option {', '.join(unknown)} (options: {known})")
+
+
 def function_of(reference: str, options: Mapping[str, Any], code: bytes) -> WasmFunction:
     """Return a function of a module by its reference, `wasm:file#export`, as a specification names it.
 
@@ -25,11 +36,8 @@ def function_of(reference: str, options: Mapping[str, Any], code: bytes) -> Wasm
     if not file:
         file, export = export, "process"
     given = dict(options)
-    own = {name: given.pop(name) for name in ("cells", "threads", "unsigned") if name in given}
-    unknown = sorted(given.keys() - Sandbox.__dataclass_fields__.keys())
-    if unknown:
-        known = ", ".join(("cells", "threads", "unsigned", *Sandbox.__dataclass_fields__))
-        raise ValueError(f"a WASM function has no option {', '.join(unknown)} (options: {known})")
+    own = {name: given.pop(name) for name in OWN_OPTIONS if name in given}
+    check_options(given)
     if "grants" in given:
         given["grants"] = tuple(given["grants"])
     return WasmFunction(
@@ -95,6 +103,7 @@ def wasm(
 
     Raises: ModuleError for what is no module, or has no such export; ValueError; CompileError.
     """
+    check_options(sandbox)
     if module is None:
         return lambda function: CompiledFunction(function, threads=threads, sandbox=Sandbox(**sandbox))
     if not isinstance(module, (str, Path, bytes, bytearray)):

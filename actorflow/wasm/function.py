@@ -76,7 +76,9 @@ class WasmFunction(Foreign):
             raise ValueError(f"threads={threads}: a number of threads is 0 or more")
         if self.cells and not isinstance(self.caller, Contract):
             raise ModuleError(
-                f"{reference}: cells= is for functions that take batches; this one gives a value and knows no cells",
+                f"{reference}: cells= is for functions of batches, (pointer: i32, length: i32) → i64, in a module "
+                f"that exports actorflow_alloc; this one takes ({', '.join(self.caller.signature.params)}) and gives "
+                f"{self.caller.signature.result}",
                 module=reference,
             )
         for name, access in self.cells.items():

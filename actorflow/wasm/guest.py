@@ -43,6 +43,7 @@ class Limited(Protocol):
     """What the clock ends: see `Guest`."""
 
     program: Any
+    sandbox: Sandbox
     ticks: int
     stopped: bool
     timed_out: bool
@@ -197,6 +198,8 @@ class Guest:
         said = words_of(error, self._trap.value)
         self._trap.value = None
         hint = ""
+        if self._memory is not None and "unreachable" in said:  # which is also how many say that memory is full
+            hint = f" (its memory has {self.memory_bytes():,} of {self.sandbox.memory_bytes:,} bytes)"
         if self._memory is not None and self.memory_bytes() > self.sandbox.memory_bytes - 4 * PAGE:
             hint = f"; its memory is at its limit, memory_bytes={self.sandbox.memory_bytes:,}"
         raise failure(self, said, hint)
@@ -260,7 +263,12 @@ def failure(guest: Limited, said: str, hint: str = "") -> BaseException:
         raised, guest.error = guest.error, None
         return raised
     if guest.timed_out:
-        return WasmTimeoutError(f"{where} was ended: it ran longer than it may", module=where)
+        limits = guest.sandbox
+        return WasmTimeoutError(
+            f"{where} was ended: it ran longer than it may (batch_s={limits.batch_s:g} as an operator, or what is left "
+            f"until the deadline; slice_s={limits.slice_s:g} where it is called for its value)",
+            module=where,
+        )
     trap = _short(said)
     return TrapError(f"{where} came to a trap: {trap}{hint}", module=where, trap=trap)
 

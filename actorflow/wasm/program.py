@@ -44,8 +44,9 @@ class Sandbox:
 
     def __post_init__(self) -> None:
         for name in ("memory_bytes", "table_elements", "slice_s", "batch_s"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)!r}: a limit is a positive number")
+            value: Any = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
+                raise ValueError(f"{name}={value!r}: a limit is a positive number")
         if unknown := set(self.grants) - GRANTS:
             raise ValueError(f"grants={sorted(unknown)}: there are {', '.join(sorted(GRANTS))}")
 

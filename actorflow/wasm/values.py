@@ -51,6 +51,9 @@ def from_guest(data: bytes) -> Any:
     try:
         return codec.decode_untrusted(data, nesting_depth=NESTING_MAX, ext=False)
     except CodecError as error:
+        if not data:
+            said = "a WASM function gave no bytes: outcomes are due, as pointer << 32 | length"
+            raise ContractError(said) from None
         raise ContractError(f"{len(data):,} bytes of a WASM function are no plain MessagePack: {error}") from None
 
 

@@ -61,6 +61,7 @@ class Place:
             yield self
         await self.gateway.stop()
         await self.host.stop()
+        self.deployer.registry.close()
         check_nothing_left(self.host)
 
     async def ask(self, method: str, path: str, **more: Any) -> tuple[int, Any]:
@@ -258,7 +259,8 @@ async def test_an_app_that_cannot_be_built_any_more_keeps_no_other_from_running(
         answer = await place.call("more", 0)
 
     assert len(again.wrong) == 1
-    assert "app sums" in again.wrong[0]
+    assert "app sums does not run: " in again.wrong[0]
+    assert "send it first" in again.wrong[0]
     assert answer == 2
 
 

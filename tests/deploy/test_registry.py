@@ -116,6 +116,9 @@ def test_a_folder_is_found_again(tmp_path: Path) -> None:
     first = Registry(FolderFiles(tmp_path / "apps"))
     first.keep_module(DIGEST, CODE)
     add(first, m=DIGEST)
+    with pytest.raises(DeployError, match="another host has"):
+        FolderFiles(tmp_path / "apps")
+    first.close()
     second = Registry(FolderFiles(tmp_path / "apps"))
 
     assert second.apps() == ["shop"]
@@ -133,5 +136,7 @@ def test_a_damaged_folder_says_what_is_damaged(tmp_path: Path) -> None:
 
     with pytest.raises(DeployError, match="damaged"):
         kept.module(DIGEST)
-    with pytest.raises(DeployError, match="version 1 of app shop cannot be read"):
-        kept.versions("shop")
+    assert (kept.versions("shop"), kept.damaged("shop")) == ([], [1])
+    with pytest.raises(DeployError, match="version 1 of app 'shop' is damaged"):
+        kept.version("shop", 1)
+    assert add(kept) == 2

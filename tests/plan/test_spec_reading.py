@@ -156,7 +156,7 @@ def test_every_fault_is_told_with_its_line_and_place() -> None:
     said = faults(text)
 
     assert [fault.partition(": ")[0] for fault in said] == [f"app.yaml, line {n}" for n in (4, 8, 11, 24, 25)]
-    assert "cells.seen.kind: invalid enum value 'sett'" in said[0]
+    assert "cells.seen.kind: 'sett' is none of table, value" in said[0]
     assert (
         "streams.orders.reply: 'list[itn]' is no type: there is none that is called 'itn'; did you mean 'int'?"
         in said[1]

@@ -91,10 +91,22 @@ def _fitting(kind: Any, value: Any, path: Path, faults: Faults) -> tuple[bool, A
         message, _, where = str(error).partition(" - at `$")
         parts = re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]", where)
         place = tuple(int(index) if index else name for name, index in parts)
-        faults.add((*path, *place), f"{message[:1].lower()}{message[1:]}")
+        faults.add((*path, *place), _choice(kind, value) or f"{message[:1].lower()}{message[1:]}")
     except (OverflowError, RecursionError):
         faults.add(path, "this number is too large")
     return False, None
+
+
+def _choice(kind: Any, value: Any) -> str:
+    """Return what is to be said of a text that is none of those there are; nothing where that is not the fault."""
+    choices = [each for part in (kind, *typing.get_args(kind)) for each in _literals(part)]
+    if not choices or not isinstance(value, str):
+        return ""
+    return f"{value[:40]!r} is none of {', '.join(map(str, choices))}{meant(value, list(map(str, choices)))}"
+
+
+def _literals(kind: Any) -> tuple[Any, ...]:
+    return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
 
 
 @functools.cache

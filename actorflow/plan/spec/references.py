@@ -61,8 +61,8 @@ class References:
         if scheme == PYTHON:
             if not self._python:
                 raise ValueError(
-                    f"{reference} names Python, which a spec may not by default, since it can be any code: "
-                    "load_spec(…, python=True) allows it, for specs that you trust"
+                    f"{reference} names Python, which a spec may not by default, since it can be any code: for specs "
+                    "that you trust load_spec(…, python=True) allows it, and `actorflow host --allow-python`"
                 )
             if options:
                 raise ValueError(f"{reference} is Python, which takes no options")

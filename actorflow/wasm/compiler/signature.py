@@ -95,6 +95,8 @@ def called_function(source: Source, name: str, line: int) -> FunctionType:
         return plain
     if found is MISSING:
         raise source.refusal(line, f"the name '{name}' is not known here", "define it before the function that uses it")
+    if isinstance(found, FunctionType):
+        raise source.refusal(line, f"'{name}' is a plain function of Python", "calls of functions that are @wasm, too")
     raise source.refusal(
         line,
         f"a call of '{name}', which is {summary(found)}, is outside the subset",
