@@ -56,8 +56,8 @@ test: $(VENV)/dev-installed
 
 wasm-oldest: # the oldest engine that is supported, in an environment of its own
 	$(PYTHON) -m venv $(VENV)-oldest
-	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]' wasmtime==45.0.0
-	$(VENV)-oldest/bin/python -m pytest tests/wasm/test_functions.py tests/wasm/test_conformance.py tests/wasm/test_bad_modules.py
+	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]' wasmtime==49.0.0
+	$(VENV)-oldest/bin/python -m pytest tests/wasm/test_functions.py tests/wasm/test_conformance.py tests/wasm/test_bad_modules.py tests/wasm/test_components.py
 
 fuzz: $(VENV)/dev-installed
 	$(RUN) tests/wasm/fuzz.py --tries $(TRIES)
