@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 
 import click
@@ -27,7 +29,7 @@ def export(target: str, form: Form | None, output: Path | None) -> None:
     if form is None:
         form = form_of(output.name) if output is not None and output.suffix.lower() in FILES else "yaml"
     try:
-        _give(printed(data_of_app(app), form), output)
+        _give(_moved(printed(data_of_app(app), form), target, output), output)
     except SpecError as error:
         raise refused(error) from None
 
@@ -40,7 +42,7 @@ def import_(file: str, output: Path | None) -> None:
     from actorflow.plan.spec import program_of
 
     try:
-        _give(program_of(load(file), foreign="actorflow.wasm:named"), output)
+        _give(_moved(program_of(load(file), foreign="actorflow.wasm:named"), file, output), output)
     except SpecError as error:
         raise refused(error) from None
 
@@ -51,6 +53,18 @@ def schema() -> None:
     from actorflow.plan import spec
 
     click.echo(json.dumps(spec.schema(), indent=2))
+
+
+def _moved(text: str, source: str, output: Path | None) -> str:
+    """Return a text that leads to the same modules from another folder than that of the file it was made of."""
+    if output is None or not source.lower().endswith(FILES):
+        return text
+    before, after = Path(source).parent, output.parent
+
+    def moved(found: re.Match[str]) -> str:
+        return f"wasm:{Path(os.path.relpath(before / found[1], after)).as_posix()}{found[2]}"
+
+    return re.sub(r"""wasm:([^#"'\s]+)(#|(?=["'\s]))""", moved, text)
 
 
 def _give(text: str, output: Path | None) -> None:

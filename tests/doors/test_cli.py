@@ -142,3 +142,22 @@ def test_an_app_with_closures_is_exported_no_further_than_their_names() -> None:
 
 def test_the_schema_is_json() -> None:
     assert json.loads(invoke("schema")[1])["title"] == "An app of actorflow"
+
+
+def test_what_is_exported_to_another_folder_finds_its_modules(tmp_path: Path) -> None:
+    runner, example = CliRunner(), str(Path(__file__).parents[2] / "examples" / "mixed" / "app.yaml")
+    there = tmp_path / "sub"
+    there.mkdir()
+    spec = there / "mixed.yaml"
+
+    exported = runner.invoke(main, ["export", example, "-o", str(spec)])
+    program = runner.invoke(main, ["import", example, "-o", str(there / "mixed.py")])
+    read = runner.invoke(main, ["streams", str(spec)])
+
+    assert exported.exit_code == program.exit_code == read.exit_code == 0, (
+        exported.output,
+        program.output,
+        read.output,
+    )
+    assert "tokenise" in read.output
+    assert "examples/wasm/built/c-tokens.wasm" in (there / "mixed.py").read_text()
