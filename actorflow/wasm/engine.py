@@ -41,7 +41,11 @@ STACK_BYTES = 512 << 10
 RESERVATION_BYTES = 1 << 20
 """Address space of a memory at first: what the default takes, 4 GiB, there would be room for a few thousand times."""
 
+LEFT_OUT = ("threads", "memory64", "gc", "function_references", "exceptions", "stack_switching")
+"""Proposals that nothing here needs. The types of some make the engine's own words for them end the process."""
+
 Compiled = TypeVar("Compiled", wasmtime.Module, Component)
+CHECKSUM_BYTES = hashlib.sha256().digest_size
 MAGIC, MODULE_VERSION = b"\0asm", b"\x01\0\0\0"
 
 
@@ -53,8 +57,8 @@ def _config() -> wasmtime.Config:
     config.memory_guard_size = 0
     config.memory_reservation_for_growth = RESERVATION_BYTES
     config.cranelift_nan_canonicalization = True  # the same result on every machine
-    config.wasm_threads = False
-    config.wasm_memory64 = False
+    for proposal in LEFT_OUT:
+        setattr(config, f"wasm_{proposal}", False)
     return config
 
 
@@ -63,12 +67,13 @@ class Engine:
 
     def __init__(self) -> None:
         self.wasmtime = wasmtime.Engine(_config())
-        self.active = False  # set by whoever calls into WASM; the clock forgets it
+        self.active = False  # set by whoever calls into WASM, and by each tick in one; the clock forgets it
         self.asleep = True
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._clock: threading.Thread | None = None
-        settings = (importlib.metadata.version("wasmtime"), platform.machine(), RESERVATION_BYTES, STACK_BYTES)
+        version = importlib.metadata.version("wasmtime")
+        settings = (version, platform.machine(), RESERVATION_BYTES, STACK_BYTES, LEFT_OUT, "checksum first")
         self._cache = cache_folder() / hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
     # -- modules
@@ -84,7 +89,9 @@ class Engine:
         if is_private(self._cache) and kept.exists():
             # what is damaged, or of another build of the same version, is compiled anew
             with contextlib.suppress(wasmtime.WasmtimeError, OSError):
-                return kind.deserialize_file(self.wasmtime, str(kept))
+                data = kept.read_bytes()
+                if hashlib.sha256(data[CHECKSUM_BYTES:]).digest() == data[:CHECKSUM_BYTES]:
+                    return kind.deserialize(self.wasmtime, data[CHECKSUM_BYTES:])
         try:
             module = kind(self.wasmtime, code)
         except wasmtime.WasmtimeError as error:
@@ -99,7 +106,7 @@ class Engine:
             return
         handle, name = tempfile.mkstemp(dir=path.parent)
         with os.fdopen(handle, "wb") as file:
-            file.write(code)
+            file.write(hashlib.sha256(code).digest() + code)
         Path(name).replace(path)  # whole, or not at all
 
     # -- time
@@ -118,31 +125,20 @@ class Engine:
         while True:
             time.sleep(TICK_S)
             self.wasmtime.increment_epoch()
-            idle = 0 if self.active else idle + 1
-            self.active = _running > 0
+            if self.active:
+                self.active = False
+                idle = 0
+            else:
+                idle += 1
             if idle > IDLE_TICKS:
                 with self._lock:
                     self._wake.clear()
                     self.asleep = True
-                self._wake.wait()
+                if self.active:  # who came just now may have looked at `asleep` before it was set
+                    self.asleep = False
+                else:
+                    self._wake.wait()
                 idle = 0
-
-
-_running = 0
-
-
-class Running:
-    """Calls into WASM that other threads are in; the loop's own are over before anybody could ask."""
-
-    def __enter__(self) -> None:
-        global _running  # noqa: PLW0603 - one process, one count
-        with _LOCK:
-            _running += 1
-
-    def __exit__(self, *_: object) -> None:
-        global _running  # noqa: PLW0603
-        with _LOCK:
-            _running -= 1
 
 
 _LOCK = threading.Lock()

@@ -61,6 +61,7 @@ def limit_time(guest: Limited, store: wasmtime.Store) -> None:
 def _at_tick(context: int, number: int, ahead: Any, kind: Any) -> int:
     """Let a guest go on until the next tick, or end it. Called in the middle of WASM: it must not raise."""
     guest = _guests.get(number)
+    engine().active = True
     if guest is not None and guest.ticks > 0 and not guest.stopped:
         guest.ticks -= 1
         ahead[0] = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -69,22 +70,30 @@ class Lease:
         self._guests = guests
         self._work = work
         self._until_s = time.monotonic() + seconds
-        self._stopped = False
+        self._stopped = self._ended = False
+        self._lock = threading.Lock()
         self._guest = guests.lend(work, seconds)
 
     def guest(self) -> Guest:
         """Return the guest."""
         if self._guest.spent:
             left = self._until_s - time.monotonic()
-            self._guest = self._guests.lend(self._work, max(left, 0.0))
-            self._guest.stopped = self._stopped
+            guest = self._guests.lend(self._work, max(left, 0.0))
+            with self._lock:
+                self._guest = guest
+                guest.stopped = self._stopped
         return self._guest
 
     def stop(self) -> None:
-        """End what runs, at the next tick."""
-        self._stopped = True
-        self._guest.stopped = True
+        """End what runs, at the next tick; nothing where it has ended."""
+        with self._lock:
+            self._stopped = True
+            if not self._ended:
+                self._guest.stopped = True
 
     def end(self) -> None:
-        """Give the guest back."""
+        """Give the guest back, unless it was stopped: its next batch would be, too."""
+        with self._lock:
+            self._ended = True
+            self._guest.spent = self._guest.spent or self._stopped
         self._guests.give_back(self._guest)

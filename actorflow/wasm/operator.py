@@ -21,7 +21,6 @@ from actorflow.plan.operator import ItemError
 from actorflow.wasm import outcomes as verbs
 from actorflow.wasm.activated import Activated
 from actorflow.wasm.calling import Contract, Failed
-from actorflow.wasm.engine import Running
 from actorflow.wasm.hosting import NOBODY, OURS
 from actorflow.wasm.lending import Guests, Lease
 from actorflow.wasm.outcomes import error_of, pairs_of, value_of
@@ -153,8 +152,7 @@ def _run(function: WasmFunction, lease: Lease, items: list[Any]) -> Sequence[Any
     """Call a function in a thread."""
     began = time.perf_counter()
     try:
-        with Running():
-            outcomes = function.caller.many(lease, items)
+        outcomes = function.caller.many(lease, items)
     except WasmTimeoutError as error:
         outcomes = [Failed(error)] * len(items)
     finally:
