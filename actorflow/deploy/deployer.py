@@ -110,15 +110,20 @@ class Deployer:
     async def _run(self, name: str, version: Version, file: str = "") -> dict[str, Any]:
         built = await self.host.loop.run_in_executor(None, self._built, name, version, file)  # compiling takes its time
         running = self._running.get(name)
-        if running is not None and running.built.differs_in_modules_only(built):
-            running.built.swap(built)
-            self._running[name] = Deployed(version.number, running.built)
-            how = "swapped"
-        else:
-            await self.host.changes.bring(built.app, instead_of=running.built.app if running is not None else None)
-            self._running[name] = Deployed(version.number, built)
-            how = "deployed" if running is None else "replaced"
-        self.registry.run(name, version.number)
+        self.registry.run(name, version.number)  # what cannot be written down does not run
+        try:
+            if running is not None and running.built.differs_in_modules_only(built):
+                running.built.swap(built)
+                self._running[name] = Deployed(version.number, running.built)
+                how = "swapped"
+            else:
+                await self.host.changes.bring(built.app, instead_of=running.built.app if running is not None else None)
+                self._running[name] = Deployed(version.number, built)
+                how = "deployed" if running is None else "replaced"
+        except BaseException:
+            self._note(name, running)
+            raise
+        self.registry.trim(name, version.number)
         self.wrong.pop(name, None)
         log.info("app %s: version %s runs (%s)", name, version.number, how)
         return {**self.about(name), "how": how}
@@ -138,17 +143,28 @@ class Deployer:
                     return {"app": name, "state": "forgotten"}
                 raise DeployError(f"app {name!r} does not run here (apps: {', '.join(self._running) or 'none'})")
             app = running.built.app
-            self.host.changes.take_away(app, state=False)
+            self.registry.stop(name)
+            try:
+                self.host.changes.take_away(app, state=False)
+            except BaseException:
+                self._note(name, running)
+                raise
             del self._running[name]
             until_s = self.host.now_s() + UNDER_WAY_S
             while self.host.changes.is_at_work(app) and self.host.now_s() < until_s:  # noqa: ASYNC110 - many ends
                 await asyncio.sleep(LOOK_EVERY_S)
-            self.registry.stop(name)
             log.info("app %s is taken away%s", name, ", with its state" if state else "")
             if state:
                 self.host.changes.take_away(app, state=True)
                 self._forget(name)
             return {"app": name, "state": "forgotten" if state else "taken away"}
+
+    def _note(self, name: str, running: Deployed | None) -> None:
+        """Write down again what runs."""
+        if running is not None:
+            self.registry.run(name, running.number)
+        else:
+            self.registry.stop(name)
 
     def _forget(self, name: str) -> None:
         self.registry.forget(name)
@@ -181,4 +197,5 @@ class Deployer:
 
     def _built(self, name: str, version: Version, file: str = "") -> Built:
         file = file or f"{name}.{version.form}"
-        return build(name, version, self.registry.module, python=self.python, file=file)
+        limits = self.registry.limits
+        return build(name, version, self.registry.module, python=self.python, file=file, limits=limits)

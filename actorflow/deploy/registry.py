@@ -37,6 +37,9 @@ class DeployLimits:
 
     apps: at once.   versions: kept of each, the newest.   modules, module_bytes, modules_bytes: how many, how large
     each, and all of them together.   spec_bytes: of one specification.
+
+    Of one app: streams, cells and schedules, each; steps, of all streams; replicas and shards, of one step or cell.
+    Of one function in WASM, at the most: threads, slice_s, batch_s, memory_bytes, table_elements (see `Sandbox`).
     """
 
     apps: int = 100
@@ -45,6 +48,17 @@ class DeployLimits:
     module_bytes: int = 16 * MIB
     modules_bytes: int = 512 * MIB
     spec_bytes: int = MIB
+    streams: int = 200
+    cells: int = 200
+    schedules: int = 200
+    steps: int = 2_000
+    replicas: int = 64
+    shards: int = 4_096
+    threads: int = 16
+    slice_s: float = 0.05
+    batch_s: float = 60.0
+    memory_bytes: int = 256 * MIB
+    table_elements: int = 100_000
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
@@ -265,23 +279,26 @@ class Registry:
         return version
 
     def run(self, name: str, number: int) -> None:
-        """Note that a version runs, and forget those that are too old. Raises: DeployError."""
+        """Note that a version runs. Raises: DeployError."""
         self._write(f"apps/{name}/current", str(number).encode())
+
+    def trim(self, name: str, number: int) -> None:
+        """Forget versions that are too old, beside one that runs. Raises: DeployError."""
         old = [version.number for version in self.versions(name) if version.number != number]
         for each in old[: max(len(old) - self.limits.versions + 1, 0)]:
             self.drop(name, each)
 
     def drop(self, name: str, number: int) -> None:
         """Forget a version."""
-        self._files.remove(f"apps/{name}/{number}.json")
+        self._remove(f"apps/{name}/{number}.json")
 
     def stop(self, name: str) -> None:
         """Note that an app runs no more; its versions stay."""
-        self._files.remove(f"apps/{checked_name(name)}/current")
+        self._remove(f"apps/{checked_name(name)}/current")
 
     def forget(self, name: str) -> None:
         """Forget an app with all its versions."""
-        self._files.remove(f"apps/{checked_name(name)}")
+        self._remove(f"apps/{checked_name(name)}")
 
     def close(self) -> None:
         """Let go of the files, for another host."""
@@ -292,6 +309,12 @@ class Registry:
             self._files.write(path, data)
         except OSError as error:
             raise DeployError(f"{path} cannot be kept: {error.strerror or error}") from None
+
+    def _remove(self, path: str) -> None:
+        try:
+            self._files.remove(path)
+        except OSError as error:
+            raise DeployError(f"{path} cannot be removed: {error.strerror or error}") from None
 
 
 def checked_name(name: str) -> str:

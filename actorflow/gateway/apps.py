@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -42,6 +44,7 @@ class AppRoutes:
 
     def __init__(self, deployer: Deployer, *, token: str) -> None:
         self._deployer = deployer
+        self._changing: set[asyncio.Task[Any]] = set()
         self._token = token.encode()
 
     def routes(self) -> list[web.RouteDef]:
@@ -55,6 +58,22 @@ class AppRoutes:
             web.get("/modules/{digest}", self._has_module),
             web.put("/modules/{digest}", self._guarded(self._keep_module)),
         ]
+
+    async def settle(self) -> None:
+        """Wait for changes that have begun."""
+        await asyncio.gather(*self._changing, return_exceptions=True)
+
+    async def _to_its_end(self, change: Coroutine[Any, Any, Any]) -> Any:
+        """Make a change, whether or not the client stays to hear of it."""
+        task = asyncio.ensure_future(change)
+        self._changing.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._changing.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked has it, or is gone
 
     def _guarded(self, handler: Any) -> Any:
         async def guarded(request: web.Request) -> web.StreamResponse:
@@ -95,22 +114,23 @@ class AppRoutes:
             except UnicodeDecodeError as error:
                 raise InvalidItemError(f"the specification is not UTF-8: {error}") from None
         name = request.match_info["name"]
-        told = await self._deployer.deploy(
+        deploying = self._deployer.deploy(
             name, spec=body.spec, form=body.form, modules=body.modules, file=body.file[:200]
         )
-        return as_json(told)
+        return as_json(await self._to_its_end(deploying))
 
     async def _undeploy(self, request: web.Request) -> web.Response:
         state = request.query.get("state", "keep")
         if state not in {"keep", "drop"}:
             raise InvalidItemError(f"state={state[:40]!r}: keep or drop")
-        return as_json(await self._deployer.undeploy(request.match_info["name"], state=state == "drop"))
+        leaving = self._deployer.undeploy(request.match_info["name"], state=state == "drop")
+        return as_json(await self._to_its_end(leaving))
 
     async def _roll_back(self, request: web.Request) -> web.Response:
         number = request.match_info["number"]
         if not number.isdecimal() or len(number) > 9:
             raise DeployError(f"{number[:40]!r} is no version: they have numbers")
-        return as_json(await self._deployer.roll_back(request.match_info["name"], int(number)))
+        return as_json(await self._to_its_end(self._deployer.roll_back(request.match_info["name"], int(number))))
 
     async def _has_module(self, request: web.Request) -> web.Response:
         digest = request.match_info["digest"]

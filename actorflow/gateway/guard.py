@@ -14,6 +14,7 @@ from aiohttp import web
 from actorflow.gateway.problems import problem
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/"})
+DEPLOYING = ("/apps", "/modules")
 PAGE = "/page/"
 """What is served without a token: two words about the host's health, and the files of the page, which ask for it."""
 
@@ -27,8 +28,9 @@ class Guard:
     token the host must be named as this machine, since any site can have a name of its own lead to 127.0.0.1.
     """
 
-    def __init__(self, *, token: str | None, local: bool) -> None:
+    def __init__(self, *, token: str | None, local: bool, deploy_token: str | None = None) -> None:
         self._token = token.encode() if token is not None else None
+        self._deploy_token = deploy_token.encode() if deploy_token is not None else None
         self._local = local
 
     def refusal(self, request: web.Request) -> web.Response | None:
@@ -44,7 +46,10 @@ class Guard:
         if request.path in OPEN_PATHS or request.path.startswith(PAGE):
             return None
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self._token):
+        known = [self._token]
+        if self._deploy_token is not None and request.path.startswith(DEPLOYING):  # there is one header for one token
+            known.append(self._deploy_token)
+        if any(hmac.compare_digest(given.encode("utf-8", "surrogateescape"), each) for each in known):
             return None
         return problem(401, "a valid token is needed: Authorization: Bearer …", "UnauthorizedError")
 

@@ -82,9 +82,11 @@ class Gateway:
         self._host = host
         self._address, self._port = address, port
         self._unix = Path(unix) if unix is not None else None
-        self._guard = Guard(token=token, local=is_loopback(address) and unix is None and self._tls is None)
+        local = is_loopback(address) and unix is None and self._tls is None
+        self._guard = Guard(token=token, local=local, deploy_token=deploy_token)
         self._secured = token is not None
         self._deployer, self._deploy_token = deployer, deploy_token or token
+        self._apps: AppRoutes | None = None
         self._runner: web.AppRunner | None = None
         self._server: asyncio.AbstractServer | None = None
         self._opened: set[Doorkeeper] = set()
@@ -99,7 +101,8 @@ class Gateway:
         rooms = (AboutRoutes(host, secured=self._secured), StreamRoutes(host), RequestRoutes(host), StateRoutes(host))
         routes = [*(route for room in rooms for route in room.routes()), web.get(wire.PATH, self._wire)]
         if self._deployer is not None and self._deploy_token:
-            routes += AppRoutes(self._deployer, token=self._deploy_token).routes()
+            self._apps = AppRoutes(self._deployer, token=self._deploy_token)
+            routes += self._apps.routes()
         app.add_routes(web.RouteDef(each.method, each.path, self._let_in(each.handler), each.kwargs) for each in routes)
         app.router.add_route("*", "/{path:.*}", self._let_in(self._nowhere))
         self._paths = [(each.method, re.compile(VARIABLE.sub("[^/]+", each.path))) for each in routes]
@@ -161,6 +164,8 @@ class Gateway:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+        if self._apps is not None:
+            await self._apps.settle()
         if self._server is not None and self._unix is not None:
             self._unix.unlink(missing_ok=True)
         self._server = None

@@ -239,7 +239,8 @@ def _spaces(app: AppPlan) -> Iterator[str]:
 def _types(topology: Topology) -> Iterator[str]:
     given: dict[int, Any] = {}
     takes: dict[int, Any] = {}
-    order = [step for step in topology.steps if step.number in topology.reached()]
+    reached = topology.reached()
+    order = [step for step in topology.steps if step.number in reached]
     for step in order:  # steps are numbered as they were written, so inputs come first in a graph without cycles
         inputs = topology.inputs_of(step.number)
         seen = _carried(topology, inputs[0], given) if len(inputs) == 1 else UNKNOWN

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -222,14 +222,25 @@ class Topology:
     restart: Restart = field(default_factory=Restart)
     steps: tuple[Step, ...] = ()
     edges: tuple[Edge, ...] = ()
+    _ends: tuple[dict[int, list[Edge]], dict[int, list[Edge]]] = field(
+        default_factory=lambda: ({}, {}), init=False, repr=False, compare=False
+    )
+    """Edges by their sources, and those that lead forward by their targets."""
 
-    def outputs_of(self, number: int) -> list[Edge]:
+    def __post_init__(self) -> None:
+        leaving, entering = self._ends
+        for edge in self.edges:
+            leaving.setdefault(edge.source, []).append(edge)
+            if not edge.back:
+                entering.setdefault(edge.target, []).append(edge)
+
+    def outputs_of(self, number: int) -> Sequence[Edge]:
         """Return the edges that leave a step, in the order in which they were drawn."""
-        return [edge for edge in self.edges if edge.source == number]
+        return self._ends[0].get(number, ())
 
-    def inputs_of(self, number: int) -> list[Edge]:
+    def inputs_of(self, number: int) -> Sequence[Edge]:
         """Return the edges that lead forward to a step."""
-        return [edge for edge in self.edges if edge.target == number and not edge.back]
+        return self._ends[1].get(number, ())
 
     def keys_before(self, number: int) -> list[KeyBy]:
         """Return the `key_by`s whose keys a step's items have, with only filters between; none if a way has no key."""

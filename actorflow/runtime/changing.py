@@ -20,11 +20,18 @@ from actorflow.plan.foreign import ForeignOperator
 from actorflow.plan.topology import Topology
 from actorflow.runtime.asynchronous import AsyncReplica
 from actorflow.runtime.cells import Entries, entries_of
+from actorflow.runtime.journal import signature_of
+from actorflow.runtime.recovery import claim
 from actorflow.runtime.supervisor import Supervisor
 from actorflow.runtime.wiring import Wiring
 
 if TYPE_CHECKING:
     from actorflow.runtime.host import Host
+
+_OTHERWISE = (
+    "{kind} {name!r} is declared otherwise than before, and its state is there: give the new one another name, or "
+    "undeploy the app with its state first"
+)
 
 LOOK_EVERY_S = 0.5
 """How often those that are leaving are looked at."""
@@ -110,6 +117,8 @@ class Changes:
             if host.journal is not None:
                 entries.track()
         if cells and host.journal is not None:
+            for name in cells:
+                host.journal.unclaimed.pop(name, None)
             host.journal.note_cells()
         for name in before:
             self._leave(name)
@@ -142,6 +151,7 @@ class Changes:
                 if host.journal is not None:
                     host.journal.drop_cell(entries)
             if host.journal is not None:
+                host.journal.drop_unclaimed(app.name)
                 host.journal.note_cells()
         self._changed()
 
@@ -174,10 +184,7 @@ class Changes:
                 raise DeployError(f"{entries.cell.kind} {cell.name!r} is there already, of app {entries.cell.app}")
             if entries is not None:
                 if not entries.cell.same_as(cell):
-                    raise DeployError(
-                        f"{cell.kind} {cell.name!r} is declared otherwise than before, and its state is there: give "
-                        "the new one another name, or undeploy the app with its state first"
-                    )
+                    raise DeployError(_OTHERWISE.format(kind=cell.kind, name=cell.name))
                 continue
             space = cell.space
             if space is not None and shards.setdefault(space.name, space) != space:
@@ -185,7 +192,20 @@ class Changes:
                     f"key space {space.name!r} has {shards[space.name].shards} shards, not {space.shards}"
                 )
             new[cell.name] = entries_of(host, cell, host.spaces)
+            self._claim(new[cell.name])
         return new
+
+    def _claim(self, entries: Entries) -> None:
+        """Give a new cell what the store has of it, from an app that was here before."""
+        journal, cell = self._host.journal, entries.cell
+        kept = journal.unclaimed.get(cell.name) if journal is not None else None
+        if kept is None:
+            return
+        if kept.app != cell.app:
+            raise DeployError(f"{kept.signature[0]} {cell.name!r} is in the store already, of app {kept.app}")
+        if kept.signature != signature_of(cell):
+            raise DeployError(_OTHERWISE.format(kind=cell.kind, name=cell.name))
+        claim(entries, kept)
 
     def _schedules(self, app: AppPlan | None, instead_of: AppPlan | None) -> None:
         delays = self._host.delays

@@ -13,6 +13,7 @@ import heapq
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +71,8 @@ class Journal:
 
     gate: what waits for an epoch.   inputs: items of requests that are not finished, as they came.   wrote: those of
     them of which something has taken effect that cannot be done twice.   touched: those of `wrote` that have gone on
-    since the last cut.   beginning: one that is not among the inputs yet, and may never be.   failed: what ended the
-    store; nothing is acknowledged any more.
+    since the last cut.   beginning: one that is not among the inputs yet, and may never be.   unclaimed: cells in the
+    store that no app declares now, by name.   failed: what ended the store; nothing is acknowledged any more.
     """
 
     def __init__(self, host: Host, store: Store) -> None:
@@ -80,6 +81,7 @@ class Journal:
         self.opened: Opened | None = None
         self.gate: Gate[Waiting] = Gate()
         self.inputs: dict[Request, list[Any]] = {}
+        self.unclaimed: dict[str, Unclaimed] = {}
         self.beginning: Request | None = None
         self._began_writing: Request | None = None
         self.wrote: dict[Request, None] = {}
@@ -128,7 +130,15 @@ class Journal:
 
     def note_cells(self) -> None:
         """Keep which cells there are, as they are declared now."""
-        self.put(META, CELLS_KEY, {cell.name: signature_of(cell) for cell in self._host.app.cells.values()})
+        left = {name: each.signature for name, each in self.unclaimed.items()}
+        self.put(META, CELLS_KEY, {**left, **{cell.name: signature_of(cell) for cell in self._host.app.cells.values()}})
+
+    def drop_unclaimed(self, app: str) -> None:
+        """Keep nothing of the cells that an app once declared."""
+        for name in [name for name, each in self.unclaimed.items() if each.app == app]:
+            rows = self.unclaimed.pop(name).rows
+            self._rows.update(((CELL + name, codec.encode_key(key)), None) for key in rows)
+        self.dirty()
 
     def drop_cell(self, entries: Entries) -> None:
         """Keep nothing of a cell any more."""
@@ -488,7 +498,21 @@ def _some_rows(ahead: Iterator[tuple[tuple[str, bytes], bytes | None]]) -> Itera
 
 def signature_of(cell: Cell) -> list[Any]:
     """Return what is kept of a cell's declaration."""
-    return [cell.kind, cell.version, cell.ttl_s is not None, cell.space.name if cell.space is not None else None]
+    space = cell.space.name if cell.space is not None else None
+    return [cell.kind, cell.version, cell.ttl_s is not None, space, cell.app]
+
+
+@dataclass(frozen=True, slots=True)
+class Unclaimed:
+    """A cell in the store that no app declares now. signature: as it was declared.   rows: what is in it."""
+
+    signature: list[Any]
+    rows: dict[Any, Any]
+
+    @property
+    def app(self) -> str:
+        """Return whose it was."""
+        return self.signature[4] if len(self.signature) > 4 else ""
 
 
 def pack_changed(entries: Entries, rows: Rows) -> None:

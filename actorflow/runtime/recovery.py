@@ -5,6 +5,7 @@ from __future__ import annotations
 import decimal
 import enum
 import fractions
+import logging
 from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from actorflow.errors import (
     StoreDamagedError,
     StoreVersionError,
 )
+from actorflow.plan.app import OpenPlan
 from actorflow.plan.cells import Cell
 from actorflow.plan.operator import Outcome
 from actorflow.runtime.access import NO_KEY
@@ -37,6 +39,7 @@ from actorflow.runtime.journal import (
     REQUESTS,
     SCHEDULES,
     Journal,
+    Unclaimed,
     signature_of,
     unpacked_rows,
 )
@@ -49,6 +52,8 @@ if TYPE_CHECKING:
     from actorflow.runtime.host import Host
     from actorflow.runtime.wiring import OperatorNode
     from actorflow.stores.store import Row, Store
+
+log = logging.getLogger("actorflow.journal")
 
 ROWS_AT_ONCE = 4096
 _SPELLED = (bool, float, complex, decimal.Decimal, fractions.Fraction, enum.Enum)
@@ -81,6 +86,9 @@ async def recover(host: Host, journal: Journal) -> None:
         host.answers.restore(key, row)
     host.answers.restored()
     for ticket, row in tables.pop(DELAYED, {}).items():
+        if row[1] not in host.wirings and isinstance(host.app, OpenPlan):
+            log.warning("a send to stream %s waits in the store: it is made after a start with that stream", row[1])
+            continue
         if row[1] not in host.wirings:
             raise StoreVersionError(
                 f"a send to stream {row[1]!r} waits for its time, and the app has no such stream: start the code that "
@@ -89,6 +97,8 @@ async def recover(host: Host, journal: Journal) -> None:
         host.delays.restore(ticket, row)
     host.delays.start(tables.pop(SCHEDULES, {}))
     records = sorted(tables.pop(REQUESTS, {}).items(), key=lambda each: _age(each[0]))
+    if isinstance(host.app, OpenPlan):
+        records = [(request_id, record) for request_id, record in records if _has_app(host, request_id, record)]
     for request_id, record in records:
         _check_record(host, request_id, record)
     for request_id, record in records:
@@ -160,11 +170,14 @@ def _decoded(rows: Iterable[tuple[bytes, bytes]]) -> dict[Any, Any]:
 def _check_cells(host: Host, known: dict[str, list[Any]] | None, tables: dict[str, Any]) -> dict[str, int]:
     """Return the cells whose values are of an older version. Raises: StoreVersionError when the app cannot read one."""
     outdated: dict[str, int] = {}
-    for name, (kind, version, timed, _) in (known or {}).items():
+    unclaimed = host.journal.unclaimed if host.journal is not None and isinstance(host.app, OpenPlan) else None
+    for name, (kind, version, timed, *more) in (known or {}).items():
         cell = host.app.cells.get(name)
         has_rows = bool(tables.get(CELL + name))
         if cell is None:
-            if has_rows:
+            if has_rows and unclaimed is not None:  # an app to come may declare it again
+                unclaimed[name] = Unclaimed([kind, version, timed, *more], tables[CELL + name])
+            elif has_rows:
                 raise StoreVersionError(
                     f"the store has {len(tables[CELL + name])} entries of {kind} {name!r}, and app {host.app.name!r} "
                     "declares no such cell: declare it again, and delete its entries before it goes",
@@ -193,6 +206,12 @@ def _check_cells(host: Host, known: dict[str, list[Any]] | None, tables: dict[st
             )
         outdated[name] = version
     return outdated
+
+
+def claim(entries: Entries, kept: Unclaimed) -> None:
+    """Fill a cell that is declared again with what the store has of it. Raises: StoreVersionError."""
+    _fill(entries, kept.rows)
+    _check_types(entries)
 
 
 def _fill(entries: Entries, kept: dict[Any, Any]) -> None:
@@ -282,6 +301,28 @@ def _age(request_id: str) -> tuple[str, int]:
     return incarnation, int(number)
 
 
+def _has_app(host: Host, request_id: str, record: dict[str, Any]) -> bool:
+    """Return whether a request can go on with what is deployed now, or be told that it cannot."""
+    wiring = host.wirings.get(record["stream"])
+    if wiring is None:
+        said = "request %s of stream %s waits in the store: it goes on after a start with that stream"
+        log.warning(said, request_id, record["stream"])
+        return False
+    if "tree" in record and not _fits(host, record):
+        record["lost"] = "its stream was replaced while it was under way"
+        del record["tree"]
+    return True
+
+
+def _fits(host: Host, record: dict[str, Any]) -> bool:
+    """Return whether the streams of a request that is half done have the steps that they had."""
+    for each in record["tree"]["requests"]:
+        child = host.wirings.get(each["stream"])
+        if child is None or (each is record["tree"]["requests"][0] and child.shape != record["shape"]):
+            return False
+    return True
+
+
 def _check_record(host: Host, request_id: str, record: dict[str, Any]) -> None:
     """Refuse to start where a request under way cannot go on with this code. Raises: StoreVersionError."""
     wiring = host.wirings.get(record["stream"])
@@ -292,14 +333,11 @@ def _check_record(host: Host, request_id: str, record: dict[str, Any]) -> None:
             f"request {request_id} of stream {record['stream']!r} is not finished, and the app has no such stream: "
             "start the code that began it, and drain (Ctrl-C, or SIGTERM) before the stream goes"
         )
-    if "tree" in record:
-        for each in record["tree"]["requests"]:
-            child = host.wirings.get(each["stream"])
-            if child is None or (each is record["tree"]["requests"][0] and child.shape != record["shape"]):
-                raise StoreVersionError(
-                    f"request {request_id} of stream {record['stream']!r} is half done, and the stream has other steps "
-                    "now: start the code that began it, and drain (Ctrl-C, or SIGTERM) before it is changed"
-                )
+    if "tree" in record and not _fits(host, record):
+        raise StoreVersionError(
+            f"request {request_id} of stream {record['stream']!r} is half done, and the stream has other steps "
+            "now: start the code that began it, and drain (Ctrl-C, or SIGTERM) before it is changed"
+        )
 
 
 def _go_on(host: Host, journal: Journal, request_id: str, record: dict[str, Any]) -> None:

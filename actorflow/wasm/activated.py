@@ -9,7 +9,7 @@ import msgspec
 
 from actorflow.errors import AccessError, CellTypeError, ContractError, summary
 from actorflow.plan.foreign import ForeignOperator
-from actorflow.wasm.hosting import log
+from actorflow.wasm.hosting import CONTROLS, log
 from actorflow.wasm.values import hashable
 
 if TYPE_CHECKING:
@@ -18,17 +18,25 @@ if TYPE_CHECKING:
 ABSENT: Any = object()
 LINES_MAX = 1_000
 """Lines that one batch may log."""
+LOG_CHARACTERS_MAX = 256 << 10
 
 
 class Activated:
     """What a guest works for: the activation of an operator, with the cells that it declares."""
 
-    __slots__ = ("_function", "_lines", "_operator")
+    __slots__ = ("_function", "_lines", "_operator", "_room")
 
     def __init__(self, operator: ForeignOperator, function: WasmFunction) -> None:
         self._operator = operator
         self._function = function
         self._lines: list[str] = []  # kept until it is known that what logs them will not begin again
+        self._room = LOG_CHARACTERS_MAX
+
+    def check_declared(self, cell: str) -> None:
+        if cell not in self._function.cells:
+            known = ", ".join(self._function.cells) or "none"
+            said = f"{self._function.reference} touches cell {cell[:64]!r}, which it does not declare ({known})"
+            raise AccessError(said, cell=cell[:64])
 
     def get(self, cell: str, key: Any) -> tuple[Any, ...]:
         access, handle = self._handle(cell, key)
@@ -64,11 +72,8 @@ class Activated:
 
     def _handle(self, cell: str, key: Any) -> tuple[Any, Any]:
         function = self._function
-        access = function.cells.get(cell)
-        if access is None:
-            known = ", ".join(function.cells) or "none"
-            said = f"{function.reference} touches cell {cell!r}, which it does not declare ({known})"
-            raise AccessError(said, cell=cell)
+        self.check_declared(cell)
+        access = function.cells[cell]
         handle = getattr(self._operator, cell)
         keyed = access.cell.kind != "table" and access.cell.space is not None and access.cell.kind != "value"
         return access, handle[key] if keyed else handle
@@ -87,10 +92,13 @@ class Activated:
         return self._operator.round
 
     def log(self, line: str) -> None:
-        if len(self._lines) < LINES_MAX:
-            self._lines.append(line)
-        elif len(self._lines) == LINES_MAX:
-            self._lines.append(f"… more than {LINES_MAX} lines from one batch are left out")
+        if len(self._lines) < LINES_MAX and len(line) <= self._room:
+            self._room -= len(line)
+            self._lines.append(line.translate(CONTROLS))
+        elif self._room >= 0:
+            self._room = -1
+            most = f"{LINES_MAX:,} lines, or {LOG_CHARACTERS_MAX:,} characters,"
+            self._lines.append(f"… more than {most} from one batch are left out")
 
     def end(self) -> None:
         """Write what was logged."""

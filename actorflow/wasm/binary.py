@@ -7,10 +7,12 @@ its immediates (`local.get 0 i64.const 1 i64.add`), since that is what a reader 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 MAGIC = b"\x00asm\x01\x00\x00\x00"
 TYPES = {"i32": 0x7F, "i64": 0x7E, "f64": 0x7C, "void": 0x40}
+TYPE_SECTION, FUNCTION_TYPE, VECTOR_TYPE = 1, 0x60, 0x7B
 MEMORY_KIND, GLOBAL_KIND, FUNCTION_KIND = 2, 3, 0
 
 _CONTROL = {"unreachable": 0x00, "else": 0x05, "end": 0x0B, "return": 0x0F, "drop": 0x1A, "select": 0x1B}
@@ -160,23 +162,49 @@ def custom_section(module: bytes, name: str) -> bytes | None:
 
     The module may be anybody's. Raises: ValueError where it is no WebAssembly module, or is cut short.
     """
+    wanted = name.encode()
+    for kind, at, end in _sections(module):
+        if kind == 0:
+            name_size, start = _read_unsigned(module, at, end)
+            if name_size > end - start:
+                raise ValueError(f"the name of the custom section at byte {at} is longer than the section")
+            if module[start : start + name_size] == wanted:
+                return bytes(module[start + name_size : end])
+    return None
+
+
+def passes_vectors(module: bytes) -> bool:
+    """Return whether a function of a module takes or gives v128, as one value.
+
+    The module may be anybody's. Raises: ValueError where it is no WebAssembly module, or is cut short.
+    """
+    for kind, start, end in _sections(module):
+        if kind == TYPE_SECTION:
+            count, at = _read_unsigned(module, start, end)
+            for _ in range(min(count, end - start)):
+                if at >= end or module[at] != FUNCTION_TYPE:
+                    break  # of a proposal that the engine refuses
+                at += 1
+                for _ in ("parameters", "results"):
+                    values, at = _read_unsigned(module, at, end)
+                    if VECTOR_TYPE in module[at : min(at + values, end)]:
+                        return True
+                    at += values
+    return False
+
+
+def _sections(module: bytes) -> Iterator[tuple[int, int, int]]:
+    """Iterate over sections: which, where it begins, and where it ends. Raises: ValueError."""
     if module[:8] != MAGIC:
         raise ValueError(f"no core module of WebAssembly 1: it begins with {module[:8].hex(' ')!r}")
     at, end = len(MAGIC), len(module)
-    wanted = name.encode()
     while at < end:
         kind = module[at]
         size, at = _read_unsigned(module, at + 1, end)
         if size > end - at:
             raise ValueError(f"section {kind} at byte {at} has {size} bytes, and {end - at} are left")
-        if kind == 0:
-            name_size, start = _read_unsigned(module, at, at + size)
-            if name_size > at + size - start:
-                raise ValueError(f"the name of the custom section at byte {at} is longer than the section")
-            if module[start : start + name_size] == wanted:
-                return bytes(module[start + name_size : at + size])
+        yield kind, at, at + size
         at += size
-    return None
 
 
 def _read_unsigned(module: bytes, at: int, end: int) -> tuple[int, int]:

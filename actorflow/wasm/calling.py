@@ -120,6 +120,9 @@ class Direct(Caller):
             for kind, value in zip(self.signature.params, values, strict=True):
                 if kind == "bytes":
                     value = value.encode() if isinstance(value, str) else value
+                    if not isinstance(value, (bytes, bytearray)):
+                        raise self._wrong(values)
+                    value = bytes(value)
                     guest.grow_to(room + len(value))
                     guest.write(room, value)
                     guest.integers[2 * slot], guest.integers[2 * slot + 2] = room, len(value)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from actorflow.errors import ModuleError
+from actorflow.wasm.binary import passes_vectors
 
 try:
     import wasmtime
@@ -163,6 +164,13 @@ def check_module(code: bytes, *, where: str) -> None:
         raise ModuleError(f"{where} is not a WASM module: it begins with {code[:4]!r}", module=where)
     if code[4:8] != MODULE_VERSION:
         raise ModuleError(f"{where} is WASM of version {code[4:8].hex()}, not a core module of version 1", module=where)
+    try:
+        vectors = passes_vectors(code)
+    except ValueError as error:
+        raise ModuleError(f"{where} is not a valid WASM module: {error}", module=where) from None
+    if vectors:  # the engine's own word for their type ends the process
+        said = "a function in it takes or gives v128 (SIMD may be used inside of functions)"
+        raise ModuleError(f"{where} cannot be used: {said}", module=where)
 
 
 def cache_folder() -> Path:

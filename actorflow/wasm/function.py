@@ -16,11 +16,12 @@ from actorflow.wasm.calling import Caller, Contract, caller_of
 from actorflow.wasm.components import Component, is_component
 from actorflow.wasm.hosting import NOBODY
 from actorflow.wasm.lending import Guests, Pace
-from actorflow.wasm.operator import operator_of
+from actorflow.wasm.operator import OPERATOR_MEMBERS, operator_of
 from actorflow.wasm.outcomes import value_of
 from actorflow.wasm.program import Program, Sandbox
 
 _programs: weakref.WeakValueDictionary[str, Program] = weakref.WeakValueDictionary()
+THREADS_MAX = 64
 ACCESSES = frozenset({"owned", "merged", "snapshot"})
 
 
@@ -60,6 +61,8 @@ class WasmFunction(Foreign):
         unsigned: bool = False,
         sandbox: Sandbox | None = None,
     ) -> None:
+        if not isinstance(threads, int) or isinstance(threads, bool) or not 0 <= threads <= THREADS_MAX:
+            raise ValueError(f"threads={threads!r}: a number of threads is a whole number from 0 to {THREADS_MAX}")
         self.export = export
         self.reference = reference
         self.__name__ = export
@@ -72,8 +75,6 @@ class WasmFunction(Foreign):
         self._operators: dict[Shape, type[ForeignOperator]] = {}
         self._here = threading.local()
         self.pace = Pace()
-        if threads < 0:
-            raise ValueError(f"threads={threads}: a number of threads is 0 or more")
         if self.cells and not isinstance(self.caller, Contract):
             raise ModuleError(
                 f"{reference}: cells= is for functions of batches, (pointer: i32, length: i32) → i64, in a module "
@@ -82,6 +83,8 @@ class WasmFunction(Foreign):
                 module=reference,
             )
         for name, access in self.cells.items():
+            if name.startswith("_") or hasattr(ForeignOperator, name) or name in OPERATOR_MEMBERS:
+                raise ValueError(f"{reference}: {name!r} is a name of the operator's own: call the cell otherwise")
             if not isinstance(access, Access) or access.how not in ACCESSES:
                 raise TypeError(
                     f"{reference}: cells[{name!r}] is {summary(access)}; a WASM function has owned, merged or snapshot "

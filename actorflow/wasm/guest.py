@@ -152,11 +152,15 @@ class Guest:
         return address
 
     def global_value(self, name: str) -> int | None:
-        """Return the value of an exported global; None where there is none."""
-        if not isinstance(self.program.exports.get(name), wasmtime.GlobalType):
+        """Return the value of an exported global; None where there is none, or no whole number."""
+        export = self._export(name)
+        if export is None or export.kind != ffi.WASMTIME_EXTERN_GLOBAL.value:
             return None
-        value = self._instance.exports(self._store)[name].value(self._store)  # type: ignore[union-attr]
-        return value if isinstance(value, int) else None
+        value: Any = ffi.wasmtime_val_t()
+        ffi.wasmtime_global_get(self._store._context(), ctypes.byref(export.of.global_), ctypes.byref(value))
+        if value.kind == ffi.WASMTIME_I32.value:
+            return int(value.of.i32)
+        return int(value.of.i64) if value.kind == ffi.WASMTIME_I64.value else None
 
     def export_of(self, name: str) -> Any:
         """Return an export as the engine's own, to be given to another instance of the same store."""

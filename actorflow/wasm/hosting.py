@@ -29,6 +29,8 @@ ALLOC = "actorflow_alloc"
 NONE = -1
 """What `get` answers where there is nothing."""
 LINE_BYTES_MAX = 64 << 10
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x09), *range(0x0A, 0x20), *range(0x7F, 0xA0))}
+"""What would move a reader's cursor, or hide a line, is written in words."""
 
 log = logging.getLogger("actorflow.wasm")
 
@@ -38,6 +40,9 @@ _TYPES = {I32: wasmtime.ValType.i32, I64: wasmtime.ValType.i64, F64: wasmtime.Va
 
 class Work(Protocol):
     """What a guest works for, as host functions see it: the activation of an operator, or nobody."""
+
+    def check_declared(self, cell: str) -> None:
+        """Refuse a cell that is not declared, before anything is done for it."""
 
     def get(self, cell: str, key: Any) -> tuple[Any, ...]:
         """Return what a cell has under a key, as the only element; nothing where it has nothing."""
@@ -70,7 +75,7 @@ class _Nobody:
         )
 
     def log(self, line: str) -> None:
-        log.info("%s", line)
+        log.info("%s", line.translate(CONTROLS))
 
 
 NOBODY: Work = _Nobody()
@@ -127,6 +132,13 @@ def _text(guest: Guest, pointer: int, length: int) -> str:
     return guest.read(pointer, min(length, LINE_BYTES_MAX)).decode("utf-8", "replace")
 
 
+def _cell(guest: Guest, pointer: int, length: int) -> str:
+    """Return the name of a cell that is declared."""
+    name = _text(guest, pointer, length)
+    guest.work.check_declared(name)
+    return name
+
+
 def _give(guest: Guest, data: bytes, into: int, room: int) -> int:
     """Put bytes where a guest wants them, if they fit; it is told how many there are."""
     if len(data) <= room:
@@ -135,7 +147,8 @@ def _give(guest: Guest, data: bytes, into: int, room: int) -> int:
 
 
 def _get(guest: Guest, cell: int, cell_length: int, key: int, key_length: int, into: int, room: int) -> int:
-    found = guest.work.get(_text(guest, cell, cell_length), key_from_guest(guest.read(key, key_length)))
+    name = _cell(guest, cell, cell_length)
+    found = guest.work.get(name, key_from_guest(guest.read(key, key_length)))
     return _give(guest, to_guest(found[0]), into, room) if found else NONE
 
 
@@ -143,9 +156,10 @@ def _change(verb: str) -> Handler:
     def change(
         guest: Guest, cell: int, cell_length: int, key: int, key_length: int, value: int = 0, value_length: int = 0
     ) -> None:
+        name = _cell(guest, cell, cell_length)
         what = from_guest(guest.read(value, value_length)) if verb != "delete" else None
         key_value = key_from_guest(guest.read(key, key_length))
-        guest.work.change(verb, _text(guest, cell, cell_length), key_value, what)
+        guest.work.change(verb, name, key_value, what)
 
     return change
 
@@ -183,7 +197,8 @@ def _fd_write(guest: Guest, descriptor: int, vectors: int, count: int, written: 
     total, parts = 0, []
     for index in range(min(count, 1_024)):
         pointer, length = struct.unpack("<II", guest.read(vectors + 8 * index, 8))
-        parts.append(guest.read(pointer, min(length, LINE_BYTES_MAX)))
+        length = min(length, LINE_BYTES_MAX - total)  # what is left out is written by the next call
+        parts.append(guest.read(pointer, length))
         total += length
     for line in b"".join(parts).decode("utf-8", "replace").splitlines():
         if line:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -253,6 +254,9 @@ _VALUES = frozenset({int, float, bool, str, bytes, dict})
 """Of outcomes that are what they are worth, in `map` and `filter`; `flat_map` looks at each."""
 
 
+OPERATOR_MEMBERS = frozenset({"process", "process_batch", "foreign", "shape", "concurrency", "in_order", "tells_round"})
+
+
 def operator_of(function: WasmFunction, shape: Shape) -> type[ForeignOperator]:
     """Return the operator class of a function in a place."""
     kind: type[Foreigner] = Shaped if shape != "then" else Stateful if function.cells else Stateless
@@ -266,4 +270,4 @@ def operator_of(function: WasmFunction, shape: Shape) -> type[ForeignOperator]:
         "__doc__": f"{function.reference}, as an operator.",
         **function.cells,
     }
-    return type(function.export, (kind,), members)
+    return type(re.sub(r"\W", "_", function.export) or "process", (kind,), members)

@@ -14,7 +14,7 @@ import wasmtime
 from actorflow.errors import ModuleError
 from actorflow.wasm.binary import custom_section
 from actorflow.wasm.engine import Engine, engine
-from actorflow.wasm.guest import Guest
+from actorflow.wasm.guest import VALUES_MAX, Guest
 from actorflow.wasm.hosting import ALLOC, linker_for, missing_of
 
 Kind: TypeAlias = Literal["i32", "i64", "f32", "f64", "bool", "bytes"]
@@ -45,12 +45,15 @@ class Sandbox:
     def __post_init__(self) -> None:
         for name in ("memory_bytes", "table_elements", "slice_s", "batch_s"):
             value: Any = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
-                raise ValueError(f"{name}={value!r}: a limit is a positive number")
+            whole = not name.endswith("_s")
+            kinds = (int,) if whole else (int, float)
+            if not isinstance(value, kinds) or isinstance(value, bool) or not 0 < value < LIMIT_MAX:
+                raise ValueError(f"{name}={value!r}: a limit is a positive {'whole ' * whole}number")
         if unknown := set(self.grants) - GRANTS:
             raise ValueError(f"grants={sorted(unknown)}: there are {', '.join(sorted(GRANTS))}")
 
 
+LIMIT_MAX = 1 << 40
 GRANTS = frozenset({"stdout", "clock", "wasi"})
 
 
@@ -106,6 +109,9 @@ class Program:
             what = "has no function" if kind is None else "exports something else, and no function, as"
             raise ModuleError(f"{self.where} {what} {export!r} (functions: {shown})", module=self.where)
         params, results = ([str(each) for each in values] for values in (kind.params, kind.results))
+        if len(params) > VALUES_MAX:
+            said = f"{self.where}#{export} takes {len(params)} values, and {VALUES_MAX} are allowed"
+            raise ModuleError(said, module=self.where)
         if declared := self._typed.get(export):
             return self._declared(export, declared, params, results)
         packs = params == ["i32", "i32"] and results == ["i64"]

@@ -15,6 +15,9 @@ from actorflow import codec
 from actorflow.errors import CodecError, ContractError, summary
 
 NESTING_MAX = 64
+BYTES_MAX = 16 << 20
+"""Of outcomes, or of a value for a cell."""
+KEY_BYTES_MAX = 64 << 10
 CONTAINERS_MAX = 100_000
 """Arrays in one batch of outcomes that are decoded at once: an empty one takes a byte there, and 56 here."""
 _MAPS = bytes([*range(0x80, 0x90), 0xDE, 0xDF])
@@ -42,6 +45,8 @@ def to_guest(value: Any) -> bytes:
 
 def from_guest(data: bytes) -> Any:
     """Decode a value. Raises: ContractError."""
+    if len(data) > BYTES_MAX:
+        raise ContractError(f"a WASM function gave {len(data):,} bytes at once, and {BYTES_MAX:,} are allowed")
     if _is_plainest(data) and codec.containers_at_most(data) <= CONTAINERS_MAX:
         # no map, so no keys to be looked at: of most batches all that is left is how deep they nest
         with contextlib.suppress(Exception):  # whoever looks closely says it better
@@ -84,6 +89,8 @@ def _is_within(value: Any, most: int) -> bool:
 
 def key_from_guest(data: bytes) -> Any:
     """Decode a key: arrays are tuples. Raises: ContractError."""
+    if len(data) > KEY_BYTES_MAX:
+        raise ContractError(f"a key has {len(data):,} bytes, and {KEY_BYTES_MAX:,} are allowed")
     return hashable(from_guest(data))
 
 

@@ -327,3 +327,139 @@ streams:
 
     assert dropped == (200, {"app": "counting", "state": "forgotten"})
     assert (first, second, third, fourth, anew) == (1, 2, 3, 4, 1)
+
+
+COUNTING = """
+app: counting
+cells:
+  hits: {kind: table, key: page, value: int}
+streams:
+  hit:
+    request: str
+    steps:
+      - key_by:
+        space: page
+      - then: python:tests.deploy.operators:Hit
+"""
+SIMPLE = """
+app: counting
+streams:
+  other:
+    request: int
+    reply: list
+    steps:
+      - collect:
+"""
+
+
+async def test_a_cell_that_a_version_dropped_waits_in_the_store_for_one_that_has_it_again(tmp_path: Path) -> None:
+    pytest.importorskip("tests.deploy.operators", reason="run from the root of the project")
+    store = MemoryStore()
+    async with Place(files=FolderFiles(tmp_path), store=store, python=True).running() as place:
+        await place.deploy("counting", COUNTING)
+        assert await place.call("hit", "a") == 1
+        status, told = await place.deploy("counting", SIMPLE)
+        assert status == 200, told
+    async with Place(files=FolderFiles(tmp_path), store=store, python=True).running() as place:
+        assert await place.call("other", 2) == [2]
+        table = "cells:\n  hits: {kind: table, key: page, value: int}\n"
+        mine = table + SIMPLE.replace("counting", "mine").replace("other", "another")
+        refused = await place.deploy("mine", mine)
+        otherwise = await place.deploy("counting", "cells:\n  hits: {kind: counter}\n" + SIMPLE)
+    async with Place(files=FolderFiles(tmp_path), store=store, python=True).running() as place:
+        await place.deploy("counting", COUNTING)
+        again = await place.call("hit", "a")
+        await place.deploy("counting", SIMPLE)
+    async with Place(files=FolderFiles(tmp_path), store=store, python=True).running() as place:
+        await place.ask("DELETE", "/apps/counting?state=drop")
+        await place.deploy("counting", COUNTING)
+        anew = await place.call("hit", "a")
+
+    assert "of app counting" in refused[1]["detail"]
+    assert "declared otherwise" in otherwise[1]["detail"]
+    assert (again, anew) == (2, 1)
+
+
+async def test_a_host_starts_without_an_app_that_cannot_be_built_and_keeps_its_state(tmp_path: Path) -> None:
+    pytest.importorskip("tests.deploy.operators", reason="run from the root of the project")
+    store = MemoryStore()
+    async with Place(files=FolderFiles(tmp_path), store=store, python=True).running() as place:
+        await place.deploy("counting", COUNTING)
+        assert await place.call("hit", "a") == 1
+    async with Place(files=FolderFiles(tmp_path), store=store).running() as place:  # Python is not allowed here
+        assert place.wrong
+    async with Place(files=FolderFiles(tmp_path), store=store, python=True).running() as place:
+        assert not place.wrong
+        assert await place.call("hit", "a") == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("map: wasm:add.wasm#add", "map: wasm:add.wasm#add\n        options: {slice_s: 1.0}"), "slice_s"),
+        (("map: wasm:add.wasm#add", "map: wasm:add.wasm#add\n        options: {threads: 17}"), "threads"),
+        (("map: wasm:add.wasm#add", "then: wasm:add.wasm#add\n        replicas: 1000000"), "replicas"),
+    ],
+)
+async def test_what_would_take_too_much_of_a_host_is_refused(change: tuple[str, str], said: str) -> None:
+    async with Place().running() as place:
+        status, told = await place.deploy("sums", SPEC.replace(*change), add=adder(1))
+
+    assert status in {409, 422}
+    assert said in str(told)
+
+
+async def test_a_client_that_goes_away_does_not_leave_a_change_half_made() -> None:
+    async with Place().running() as place:
+        deploying = asyncio.create_task(place.deploy("sums", SPEC, add=adder(1)))
+        await place.send(adder(1))
+        await asyncio.sleep(0.002)
+        deploying.cancel()
+        await asyncio.gather(deploying, return_exceptions=True)
+        await place.gateway._apps.settle()  # type: ignore[union-attr]
+        status, told = await place.ask("GET", "/apps/sums")
+        if status == 200:
+            assert told["version"] == 1
+            assert await place.call("add", 1) == 2
+
+
+async def test_what_cannot_be_written_down_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = MemoryFiles()
+    async with Place(files=files).running() as place:
+        await place.deploy("sums", SPEC, add=adder(1))
+        write = files.write
+
+        def full(path: str, data: bytes) -> None:
+            if path.endswith("current"):
+                raise OSError(28, "No space left on device")
+            write(path, data)
+
+        monkeypatch.setattr(files, "write", full)
+        status, told = await place.deploy("sums", SPEC, add=adder(5))
+        monkeypatch.undo()
+
+        assert status == 409, told
+        assert "No space left" in told["detail"]
+        assert await place.call("add", 1) == 2
+        assert (await place.ask("GET", "/apps/sums"))[1]["version"] == 1
+
+
+async def test_a_host_with_a_token_of_its_own_takes_the_one_for_deploying() -> None:
+    place = Place()
+    host = Host(place.deployer.plan)
+    place.deployer.serve(host)
+    gateway = Gateway(host, port=0, token="everyday", deployer=place.deployer, deploy_token="secret")
+    await host.start()
+    await gateway.start()
+    answers = {}
+    async with aiohttp.ClientSession(gateway.url) as session:
+        for token in ("secret", "everyday", "wrong"):
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/yaml"}
+            async with session.put("/apps/other", data=SIMPLE.replace("counting", "other"), headers=headers) as answer:
+                deployed = answer.status
+            async with session.get("/streams", headers=headers) as answer:
+                answers[token] = deployed, answer.status
+    await gateway.stop()
+    await host.stop()
+
+    assert answers == {"secret": (200, 401), "everyday": (401, 200), "wrong": (401, 401)}

@@ -25,6 +25,7 @@ def registry(request: Any, tmp_path: Path) -> Callable[..., Registry]:
 def add(registry: Registry, name: str = "shop", spec: str = "app: shop", **modules: str) -> int:
     version = registry.add(name, spec=spec, form="yaml", modules=modules, at_s=1.0)
     registry.run(name, version.number)
+    registry.trim(name, version.number)
     return version.number
 
 

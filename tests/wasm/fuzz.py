@@ -61,6 +61,9 @@ class Anything:
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
 
+    def check_declared(self, cell: str) -> None:
+        pass
+
     def get(self, cell: str, key: Any) -> tuple[Any, ...]:
         return self._chance.choice([(), (7,), ("x" * self._chance.choice([1, 100, 10_000]),)])
 

@@ -484,3 +484,59 @@ def test_memory_that_a_host_function_is_told_of_must_be_there() -> None:
                 await client.request("s", 1)
 
     asyncio.run(main())
+
+
+# -- what a module asks of its host
+
+
+@pytest.mark.parametrize("name", ["_activation", "process", "foreign", "request"])
+def test_a_cell_may_not_take_the_place_of_what_an_operator_has(name: str) -> None:
+    app = App("cells")
+    cell = app.table("rows", key="id")
+    with pytest.raises(ValueError, match="operator's own"):
+        wasm(module(), cells={name: cell.owned()})
+
+
+async def test_what_is_logged_is_bounded_and_cannot_fake_lines(caplog: pytest.LogCaptureFixture) -> None:
+    line = "x\\1b[2J\\0a{\\22forged\\22}" + "y" * 60_000
+    again = "(loop $more (call $log (i32.const 1024) (i32.const 60016)) (br_if $more (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 50))))"  # noqa: E501
+    code = wasmtime.wat2wasm(f"""
+      (module
+        (import "actorflow" "log" (func $log (param i32 i32)))
+        (memory (export "memory") 2)
+        (data (i32.const 1000) "\\91\\c0") (data (i32.const 1024) "{line}")
+        (func (export "actorflow_alloc") (param i32) (result i32) (i32.const 100))
+        (func (export "process") (param i32 i32) (result i64) (local $n i32) {again} (i64.const {1000 << 32 | 2})))
+    """)
+    app = App("lines")
+    app.stream("s", int, replies="none").then(wasm(bytes(code)))
+    with caplog.at_level(logging.INFO, logger="actorflow.wasm"):
+        async with app.local() as host:
+            await host.request("s", 1)
+
+    logged = [each.message for each in caplog.records if each.name == "actorflow.wasm"]
+    assert "left out" in logged[-1]
+    assert sum(map(len, logged)) < 300_000
+    assert not any("\x1b" in each or "\n" in each for each in logged)
+
+
+async def test_a_cell_that_is_not_declared_costs_nothing_to_refuse() -> None:
+    """Its value, of 8 MiB of empty arrays, is not looked at."""
+    code = wasmtime.wat2wasm(f"""
+      (module
+        (import "actorflow" "put" (func $put (param i32 i32 i32 i32 i32 i32)))
+        (memory (export "memory") 160)
+        (data (i32.const 0) "other\\01")
+        (func (export "actorflow_alloc") (param i32) (result i32) (i32.const 100))
+        (func (export "process") (param i32 i32) (result i64)
+          (memory.fill (i32.const 65536) (i32.const 0x90) (i32.const 8388608))
+          (call $put (i32.const 0) (i32.const 5) (i32.const 5) (i32.const 1) (i32.const 65536) (i32.const 8388608))
+          (i64.const {1000 << 32 | 2})))
+    """)
+    app = App("cells")
+    rows = app.table("rows", key="id")
+    by_id = app.stream("s", int, replies="none").key_by(lambda item: item, space="id")
+    by_id.then(wasm(bytes(code), cells={"rows": rows.owned()}))
+    async with app.local() as host:
+        with pytest.raises(ActivationError, match="does not declare"):
+            await host.request("s", 1)

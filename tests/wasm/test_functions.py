@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import threading
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ import wasmtime
 
 from actorflow import App, InvalidItemError, ModuleError, TrapError, WasmTimeoutError
 from actorflow.wasm import wasm
-from actorflow.wasm.engine import cache_folder, is_private
+from actorflow.wasm.engine import cache_folder, engine, is_private
 
 NUMBERS = bytes(
     wasmtime.wat2wasm("""
@@ -266,10 +267,46 @@ def test_cells_need_a_function_that_takes_batches() -> None:
         number("inc", cells={"rows": table.owned()})
 
 
-@pytest.mark.parametrize("option", [{"memory_bytes": 0}, {"batch_s": -1.0}, {"grants": ("files",)}, {"threads": -1}])
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"memory_bytes": 0},
+        {"memory_bytes": 1e6},
+        {"batch_s": -1.0},
+        {"batch_s": float("inf")},
+        {"grants": ("files",)},
+        {"threads": -1},
+        {"threads": 1.5},
+        {"threads": 10_000},
+    ],
+)
 def test_an_option_that_makes_no_sense_is_refused(option: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(option))):
         number("inc", **option)
+
+
+@pytest.mark.parametrize("kind", ["anyref", "exnref", "v128", "externref", "(ref null eq)", "(ref null func)"])
+def test_types_that_have_no_number_are_refused_and_end_nothing(kind: str) -> None:
+    code = bytes(wasmtime.wat2wasm(f'(module (func (export "f") (param {kind}) (result i32) i32.const 1))'))
+    with pytest.raises(ModuleError):
+        wasm(code, "f")
+
+
+def test_more_parameters_than_there_is_room_for_are_refused() -> None:
+    code = bytes(wasmtime.wat2wasm(f'(module (func (export "f") (param {"i32 " * 65}) (result i32) i32.const 1))'))
+    with pytest.raises(ModuleError, match="65 values"):
+        wasm(code, "f")
+
+
+def test_globals_of_any_type_may_have_names_that_mean_something() -> None:
+    """The heap then begins behind all memory."""
+    code = wasmtime.wat2wasm("""
+      (module (memory (export "memory") 1)
+        (global (export "__heap_base") v128 (v128.const i32x4 0 0 0 0))
+        (func (export "last") (param i32 i32) (result i64) (i64.shl (i64.extend_i32_u (local.get 0)) (i64.const 32))))
+    """)
+
+    assert wasm(bytes(code), "last")(b"abc") == b""
 
 
 # -- what is kept
@@ -281,6 +318,20 @@ def test_compiled_code_is_kept_for_its_owner_alone() -> None:
 
     assert folders
     assert all(is_private(folder) for folder in folders)
+
+
+def test_compiled_code_that_is_damaged_is_made_anew() -> None:
+    compiled = engine()
+    code = bytes(wasmtime.wat2wasm('(module (func (export "f") (param i64) (result i64) (i64.const 77001)))'))
+    digest = hashlib.sha256(code).hexdigest()
+    compiled.compile(code, digest, where="here")
+    (kept,) = cache_folder().glob(f"*/{digest}.cwasm")
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:-100] + bytes(100))
+
+    compiled.compile(code, digest, where="here")
+
+    assert kept.read_bytes() == whole
 
 
 def test_a_folder_that_others_may_write_to_is_no_cache(tmp_path: Path) -> None:
