@@ -24,8 +24,9 @@ from actorflow import (
     WasmTimeoutError,
 )
 from actorflow.wasm import guest as guests
+from actorflow.wasm import lending as guests_lent
 from actorflow.wasm import wasm
-from actorflow.wasm.engine import MODULE_BYTES_MAX
+from actorflow.wasm.engine import MODULE_BYTES_MAX, engine
 from tests.wasm.languages import BUILT
 
 QUICK = {"batch_s": 0.05, "slice_s": 0.01, "memory_bytes": 4 << 20}
@@ -540,3 +541,35 @@ async def test_a_cell_that_is_not_declared_costs_nothing_to_refuse() -> None:
     async with app.local() as host:
         with pytest.raises(ActivationError, match="does not declare"):
             await host.request("s", 1)
+
+
+async def test_a_loop_that_begins_while_the_clock_sleeps_is_ended_all_the_same() -> None:
+    """Also where it runs in a thread, and longer than the clock stays awake by itself."""
+    clock = engine()
+    spin = wasm(SCALAR_SPIN, "f", slice_s=0.01, batch_s=1.5)
+    app = App("t")
+    app.stream("s", int).map(spin)
+    async with app.local() as host:
+        assert await host.request("s", 1) == 1
+        async with asyncio.timeout(10):
+            while not clock.asleep:
+                await asyncio.sleep(0.05)
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(WasmTimeoutError):
+            await host.request("s", 7)
+        assert asyncio.get_running_loop().time() - began < 6
+
+
+def test_whoever_stopped_a_batch_that_had_ended_does_not_end_the_next() -> None:
+    function = wasm(SCALAR_SPIN, "f")
+    lent = guests_lent.Guests(function)
+    first = guests_lent.Lease(lent, guests_lent.NOBODY, 1.0)
+    first.end()
+    first.stop()
+    second = guests_lent.Lease(lent, guests_lent.NOBODY, 1.0)
+    assert function.caller.many(second, [1]) == (1,)
+    second.stop()
+    second.end()
+    third = guests_lent.Lease(lent, guests_lent.NOBODY, 1.0)
+    assert function.caller.many(third, [1]) == (1,)
+    third.end()
