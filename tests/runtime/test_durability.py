@@ -44,6 +44,7 @@ from actorflow import (
 )
 from actorflow.cli import main
 from actorflow.local import LocalConnection
+from actorflow.plan.app import AppPlan, OpenPlan
 from actorflow.runtime.cells import SWEEP_MAX
 from actorflow.runtime.host import Host
 from actorflow.stores import MemoryStore, Store, open_store
@@ -67,7 +68,7 @@ def little_to_collect() -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def hosted(
-    app: App, store: Store | None, *, kill: bool = False, clock_back_s: float = 0.0
+    app: AppPlan, store: Store | None, *, kill: bool = False, clock_back_s: float = 0.0
 ) -> AsyncIterator[Client]:
     """Run an app on a store; at the end its host stops, or is killed as it stands."""
     host = Host(app, inline=False, watch=False, chance=random.Random(next(STARTS)), store=store)
@@ -986,6 +987,39 @@ def half_done(app: App, stream: str = "order") -> MemoryStore:
 
     run(main)
     return store
+
+
+def test_where_apps_are_deployed_a_half_done_request_whose_stream_was_replaced_ends_with_an_error() -> None:
+    done: list[Any] = []
+    store = half_done(steps(done=done))
+
+    async def main() -> Any:
+        async with hosted(opened(steps(done=done, more=True)), store) as client:
+            with pytest.raises(HostLostError, match="replaced while it was under way"):
+                await client.request("order", "a", key="k")
+            return await client.request("order", "b"), await client.cell("booked", "a")
+
+    assert run(main) == ("SHIPPED B", 1)
+
+
+def test_where_apps_are_deployed_a_request_waits_for_a_start_with_its_stream() -> None:
+    done: list[Any] = []
+    store = half_done(steps(done=done))
+
+    async def main() -> Any:
+        async with hosted(OpenPlan("orders"), store):
+            await asyncio.sleep(5.0)
+        async with hosted(opened(steps(done=done)), store) as client:
+            return await client.request("order", "a", key="k"), await client.cell("booked", "a")
+
+    assert run(main) == ("shipped a", 1)
+
+
+def opened(app: App) -> OpenPlan:
+    """Return what a host runs to which an app was deployed."""
+    plan = OpenPlan(app.name)
+    plan.take_in(app)
+    return plan
 
 
 @pytest.mark.parametrize("change", [{"more": True}, {"other": "Delivers"}], ids=["another-step", "another-name"])
