@@ -6,6 +6,7 @@ a plain one, and its outcomes, written as the contract says, are what those of t
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -137,9 +138,14 @@ class Conforming(Operator):
 
     # -- cells
 
+    def _kind(self, cell: str) -> str:
+        """Return which kind of cell the class, or the one that it was traced from, declares."""
+        kind: str = inspect.getattr_static(type(self), cell).cell.kind
+        return kind
+
     def _handle(self, cell: str, key: Any) -> Any:
         handle = getattr(self, cell)
-        return handle if key is None or type(self).__dict__[cell].cell.kind == "table" else handle[key]
+        return handle if key is None or self._kind(cell) == "table" else handle[key]
 
     def _put(self, argument: list[Any]) -> None:
         cell, key, value = argument
@@ -155,7 +161,7 @@ class Conforming(Operator):
         if isinstance(value, list):
             handle.put(*value)
             return
-        add = {"counter": "add", "set": "add", "log": "append"}.get(type(self).__dict__[cell].cell.kind, "put")
+        add = {"counter": "add", "set": "add", "log": "append"}.get(self._kind(cell), "put")
         getattr(handle, add)(value)
 
     def _remove(self, argument: list[Any]) -> None:
@@ -166,7 +172,7 @@ class Conforming(Operator):
 
     def _found(self, cell: str, key: Any, absent: Any) -> Any:
         handle = self._handle(cell, key)
-        kind = type(self).__dict__[cell].cell.kind
+        kind = self._kind(cell)
         if kind == "table":
             return handle.get(key, absent)
         if kind in {"set", "log"}:
