@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, Protocol, TypeAlias, TypeVar, cast, overload
 
 from actorflow.errors import AccessError
@@ -296,7 +296,7 @@ class Cell:
 
     def same_as(self, other: Cell) -> bool:
         """Return whether two declarations say the same, so that the state of one is that of the other."""
-        return all(getattr(self, each.name) == getattr(other, each.name) for each in fields(self))
+        return self is other or not self.differs_from(other)
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name!r}>"
@@ -424,8 +424,3 @@ def accesses_of(operator: Any) -> dict[str, Access]:
             else:
                 found.pop(name, None)
     return found
-
-
-def same_declaration(one: Cell, other: Cell) -> bool:
-    """Return whether two declarations mean one cell: a later version of an app declares its cells anew."""
-    return one is other or one.same_as(other)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from actorflow.core.merges import ABSENT
 from actorflow.errors import AccessError, CellTypeError, summary
-from actorflow.plan.cells import Access, same_declaration
+from actorflow.plan.cells import Access
 from actorflow.runtime.cells import Entries, commit_in_place, commit_overlay, ordered
 from actorflow.runtime.request import UNSET
 
@@ -32,7 +32,7 @@ def handle_of(activation: Activation, access: Access) -> Any:
     Raises: AccessError when the cell belongs to another app.
     """
     entries = activation.host.cells.get(access.cell.name)
-    if entries is None or not same_declaration(entries.cell, access.cell):
+    if entries is None or not entries.cell.same_as(access.cell):  # a later version of an app declares its cells anew
         raise AccessError(
             f"{access.cell.kind} {access.cell.name!r} belongs to app {access.cell.app!r}, not to "
             f"{activation.host.app.name!r}: declare it on the app whose streams use it",

@@ -21,7 +21,7 @@ from actorflow.plan.topology import Topology
 from actorflow.runtime.asynchronous import AsyncReplica
 from actorflow.runtime.cells import Entries, entries_of
 from actorflow.runtime.journal import signature_of
-from actorflow.runtime.recovery import claim
+from actorflow.runtime.recovery import claim, resume
 from actorflow.runtime.supervisor import Supervisor
 from actorflow.runtime.wiring import Wiring
 
@@ -126,6 +126,8 @@ class Changes:
             host.wirings[wiring.name] = wiring
         self._schedules(app, instead_of)
         self._changed()
+        if host.journal is not None:
+            resume(host, host.journal)
 
     def take_away(self, app: AppPlan, *, state: bool) -> None:
         """Run an app no more; requests under way finish. state: its cells go, too, when nothing of it is under way.

@@ -12,7 +12,7 @@ import asyncio
 import heapq
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -72,7 +72,8 @@ class Journal:
     gate: what waits for an epoch.   inputs: items of requests that are not finished, as they came.   wrote: those of
     them of which something has taken effect that cannot be done twice.   touched: those of `wrote` that have gone on
     since the last cut.   beginning: one that is not among the inputs yet, and may never be.   unclaimed: cells in the
-    store that no app declares now, by name.   failed: what ended the store; nothing is acknowledged any more.
+    store that no app declares now, by name.   waiting: records of requests whose stream is not there, by id.   failed:
+    what ended the store; nothing is acknowledged any more.
     """
 
     def __init__(self, host: Host, store: Store) -> None:
@@ -82,6 +83,7 @@ class Journal:
         self.gate: Gate[Waiting] = Gate()
         self.inputs: dict[Request, list[Any]] = {}
         self.unclaimed: dict[str, Unclaimed] = {}
+        self.waiting: dict[str, dict[str, Any]] = {}
         self.beginning: Request | None = None
         self._began_writing: Request | None = None
         self.wrote: dict[Request, None] = {}
@@ -136,15 +138,15 @@ class Journal:
     def drop_unclaimed(self, app: str) -> None:
         """Keep nothing of the cells that an app once declared."""
         for name in [name for name, each in self.unclaimed.items() if each.app == app]:
-            rows = self.unclaimed.pop(name).rows
-            self._rows.update(((CELL + name, codec.encode_key(key)), None) for key in rows)
-        self.dirty()
+            self._drop_rows(name, self.unclaimed.pop(name).rows)
 
     def drop_cell(self, entries: Entries) -> None:
         """Keep nothing of a cell any more."""
-        table = CELL + entries.name
         keys = {**dict.fromkeys(entries.keys()), **(entries.changed or {})}  # those that were just removed, too
-        self._rows.update(((table, codec.encode_key(key)), None) for key in keys)
+        self._drop_rows(entries.name, keys)
+
+    def _drop_rows(self, cell: str, keys: Iterable[Any]) -> None:
+        self._rows.update(((CELL + cell, codec.encode_key(key)), None) for key in keys)
         self.dirty()
 
     def accept(self, request: Request, items: list[Any]) -> None:

@@ -97,11 +97,21 @@ async def recover(host: Host, journal: Journal) -> None:
         host.delays.restore(ticket, row)
     host.delays.start(tables.pop(SCHEDULES, {}))
     records = sorted(tables.pop(REQUESTS, {}).items(), key=lambda each: _age(each[0]))
-    if isinstance(host.app, OpenPlan):
-        records = [(request_id, record) for request_id, record in records if _has_app(host, request_id, record)]
+    journal.waiting = {request_id: record for request_id, record in records if not _can_go_on(host, request_id, record)}
     for request_id, record in records:
-        _check_record(host, request_id, record)
-    for request_id, record in records:
+        if request_id not in journal.waiting:
+            _go_on(host, journal, request_id, record)
+
+
+def resume(host: Host, journal: Journal) -> None:
+    """Go on with requests that waited for a stream which has come by now.
+
+    What was half done ends with an error: the keys that it held may be others' meanwhile.
+    """
+    for request_id in [each for each, record in journal.waiting.items() if record["stream"] in host.wirings]:
+        record = journal.waiting.pop(request_id)
+        if "tree" in record:
+            _lose(record, "its stream was not there when its host started again")
         _go_on(host, journal, request_id, record)
 
 
@@ -301,17 +311,37 @@ def _age(request_id: str) -> tuple[str, int]:
     return incarnation, int(number)
 
 
-def _has_app(host: Host, request_id: str, record: dict[str, Any]) -> bool:
-    """Return whether a request can go on with what is deployed now, or be told that it cannot."""
-    wiring = host.wirings.get(record["stream"])
-    if wiring is None:
-        said = "request %s of stream %s waits in the store: it goes on after a start with that stream"
-        log.warning(said, request_id, record["stream"])
-        return False
+def _can_go_on(host: Host, request_id: str, record: dict[str, Any]) -> bool:
+    """Return whether a request under way can go on, or be told that it cannot, with the streams that there are now.
+
+    Where apps are deployed, it waits for a stream that is not there. Elsewhere it keeps the host from starting, as long
+    as nothing has changed. Raises: StoreVersionError.
+    """
+    comes = isinstance(host.app, OpenPlan)
+    if record["version"] > VERSION:
+        raise StoreVersionError(f"request {request_id} was written down by newer software: run that")
+    if record["stream"] not in host.wirings:
+        if comes:
+            log.warning("request %s waits in the store for its stream, %s", request_id, record["stream"])
+            return False
+        raise StoreVersionError(
+            f"request {request_id} of stream {record['stream']!r} is not finished, and the app has no such stream: "
+            "start the code that began it, and drain (Ctrl-C, or SIGTERM) before the stream goes"
+        )
     if "tree" in record and not _fits(host, record):
-        record["lost"] = "its stream was replaced while it was under way"
-        del record["tree"]
+        if not comes:
+            raise StoreVersionError(
+                f"request {request_id} of stream {record['stream']!r} is half done, and the stream has other steps "
+                "now: start the code that began it, and drain (Ctrl-C, or SIGTERM) before it is changed"
+            )
+        _lose(record, "its stream was replaced while it was under way")
     return True
+
+
+def _lose(record: dict[str, Any], why: str) -> None:
+    """Have a request that was half done end with an error that says why."""
+    record["lost"] = why
+    del record["tree"]
 
 
 def _fits(host: Host, record: dict[str, Any]) -> bool:
@@ -321,23 +351,6 @@ def _fits(host: Host, record: dict[str, Any]) -> bool:
         if child is None or (each is record["tree"]["requests"][0] and child.shape != record["shape"]):
             return False
     return True
-
-
-def _check_record(host: Host, request_id: str, record: dict[str, Any]) -> None:
-    """Refuse to start where a request under way cannot go on with this code. Raises: StoreVersionError."""
-    wiring = host.wirings.get(record["stream"])
-    if record["version"] > VERSION:
-        raise StoreVersionError(f"request {request_id} was written down by newer software: run that")
-    if wiring is None:
-        raise StoreVersionError(
-            f"request {request_id} of stream {record['stream']!r} is not finished, and the app has no such stream: "
-            "start the code that began it, and drain (Ctrl-C, or SIGTERM) before the stream goes"
-        )
-    if "tree" in record and not _fits(host, record):
-        raise StoreVersionError(
-            f"request {request_id} of stream {record['stream']!r} is half done, and the stream has other steps "
-            "now: start the code that began it, and drain (Ctrl-C, or SIGTERM) before it is changed"
-        )
 
 
 def _go_on(host: Host, journal: Journal, request_id: str, record: dict[str, Any]) -> None:

@@ -1015,6 +1015,40 @@ def test_where_apps_are_deployed_a_request_waits_for_a_start_with_its_stream() -
     assert run(main) == ("shipped a", 1)
 
 
+@pytest.mark.parametrize("half", [True, False], ids=["half-done", "as-it-came"])
+def test_where_apps_are_deployed_a_request_waits_for_its_stream_to_be_deployed(half: bool) -> None:
+    done: list[Any] = []
+    store = half_done(steps(done=done) if half else slow())
+
+    async def main() -> Any:
+        async with hosted(OpenPlan("orders"), store) as client:
+            await client.host.changes.bring(steps(done=done))
+            if half:
+                with pytest.raises(HostLostError, match="its stream was not there"):
+                    await client.request("order", "a", key="k")
+            else:
+                assert await client.request("order", "a", key="k") == "shipped a"
+            first = await client.request("order", "b"), await client.cell("booked", "a")
+        async with hosted(opened(steps(done=done)), store) as client:
+            return first, await client.cell("booked", "a")
+
+    assert run(main) == (("shipped b", 1), 1)
+    assert done.count(("book", "a")) == 1
+
+
+def slow() -> App:
+    """An app whose stream "order" has written nothing for ten seconds."""
+    app = App("orders", limits=Limits(timeout_s=600.0))
+
+    class Thinks(Operator):
+        async def process(self, order: Any) -> Any:
+            await asyncio.sleep(10.0)
+            return order
+
+    app.stream("order").then(Thinks)
+    return app
+
+
 def opened(app: App) -> OpenPlan:
     """Return what a host runs to which an app was deployed."""
     plan = OpenPlan(app.name)
