@@ -29,6 +29,10 @@ SPEC_TYPE = "application/vnd.actorflow.app+json"
 """A body with the text of a specification, and the digests of the modules that it names."""
 
 
+CHANGES_MAX = 100
+"""Changes that have begun, or wait for their turn: each has a specification in memory, with or without its client."""
+
+
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
     spec: str
     form: Form = "yaml"
@@ -64,7 +68,10 @@ class AppRoutes:
         await asyncio.gather(*self._changing, return_exceptions=True)
 
     async def _to_its_end(self, change: Coroutine[Any, Any, Any]) -> Any:
-        """Make a change, whether or not the client stays to hear of it."""
+        """Make a change, whether or not the client stays to hear of it. Raises: as the change; DeployError."""
+        if len(self._changing) >= CHANGES_MAX:
+            change.close()
+            raise DeployError(f"{CHANGES_MAX} changes wait here for their turn: try again later")
         task = asyncio.ensure_future(change)
         self._changing.add(task)
         task.add_done_callback(self._ended)

@@ -14,9 +14,10 @@ from aiohttp import web
 from actorflow.gateway.problems import problem
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/"})
-DEPLOYING = ("/apps", "/modules")
 PAGE = "/page/"
 """What is served without a token: two words about the host's health, and the files of the page, which ask for it."""
+DEPLOYING = ("/apps", "/modules")
+"""Where the token for deploying opens the door, too."""
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 

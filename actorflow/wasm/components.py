@@ -21,9 +21,8 @@ from wasmtime import component as wit
 from actorflow.errors import ModuleError
 from actorflow.wasm.engine import MAGIC, TICK_S, Engine, engine, new_error, one_line
 from actorflow.wasm.guest import failure, limit_time, words_of
-from actorflow.wasm.hosting import FUNCTIONS, NOBODY, OURS, Work, forget, guest_of, know
+from actorflow.wasm.hosting import FUNCTIONS, NOBODY, OURS, Work, change_cell, forget, guest_of, know, value_in
 from actorflow.wasm.program import Program, Sandbox, Signature
-from actorflow.wasm.values import from_guest, key_from_guest, to_guest
 
 VERSION = b"\x0d\0\x01\0"
 BYTES_MAX = 64 << 20
@@ -123,18 +122,13 @@ class ComponentGuest:
         know(context, self)
         self._finalizer = weakref.finalize(self, forget, context)
         self._functions: dict[str, wit.Func] = {}
-        self._awake()
+        self._engine.awaken()
         try:
             self._instance = program.linked(sandbox).instantiate(store, program.component)
         except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
             if self.error is not None or self.timed_out:
                 raise failure(self, str(error)) from None
             raise ModuleError(f"{program.where} cannot begin: {one_line(error)}", module=program.where) from None
-
-    def _awake(self) -> None:
-        self._engine.active = True
-        if self._engine.asleep:
-            self._engine.wake()
 
     def batch(self, export: str, data: bytes) -> bytes:
         """Give a function a batch and return its outcomes, both as bytes. Raises: as `Guest.call`."""
@@ -143,7 +137,7 @@ class ComponentGuest:
             found = self._instance.get_func(self._store, export)
             assert found is not None  # the component has been asked for its signature before
             function = self._functions[export] = found
-        self._awake()
+        self._engine.awaken()
         argument, result = ffi.wasmtime_component_val_t(), ffi.wasmtime_component_val_t()
         _put_bytes(argument, data)
         context = self._store._context()
@@ -225,15 +219,9 @@ def _put_s32(into: Value, value: int) -> None:
 # -- what the host offers
 
 
-def _get(work: Work, cell: str, key: bytes) -> bytes | None:
-    found = work.get(cell, key_from_guest(key))
-    return to_guest(found[0]) if found else None
-
-
 def _change(verb: str) -> Callable[..., None]:
     def change(work: Work, cell: str, key: bytes, value: bytes | None = None) -> None:
-        what = None if value is None else from_guest(value)
-        work.change(verb, cell, key_from_guest(key), what)
+        change_cell(work, verb, cell, key, value)
 
     return change
 
@@ -241,7 +229,7 @@ def _change(verb: str) -> Callable[..., None]:
 _CELL_KEY, _CELL_KEY_VALUE = (_text_of, _bytes_of), (_text_of, _bytes_of, _bytes_of)
 
 _FUNCTIONS: dict[str, tuple[tuple[Callable[[int], Any], ...], Callable[..., None] | None, Callable[..., Any]]] = {
-    "get": (_CELL_KEY, _put_optional, _get),
+    "get": (_CELL_KEY, _put_optional, value_in),
     "put": (_CELL_KEY_VALUE, None, _change("put")),
     "delete": (_CELL_KEY, None, _change("delete")),
     "add": (_CELL_KEY_VALUE, None, _change("add")),

@@ -112,8 +112,14 @@ class Engine:
 
     # -- time
 
-    def wake(self) -> None:
+    def awaken(self) -> None:
         """Let the clock tick: WASM is about to run."""
+        self.active = True  # before the look at `asleep`: the clock looks at the two the other way round
+        if self.asleep:
+            self.wake()
+
+    def wake(self) -> None:
+        """Let a clock that sleeps go on, or begin."""
         with self._lock:
             self.asleep = False
             if self._clock is None or not self._clock.is_alive():

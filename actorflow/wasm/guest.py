@@ -117,9 +117,7 @@ class Guest:
     def _begin(self) -> None:
         """Instantiate; the module's own start function, if it has one, has as long as a batch."""
         self.ticks = int(self.sandbox.batch_s / TICK_S) + 1
-        self._engine.active = True
-        if self._engine.asleep:
-            self._engine.wake()
+        self._engine.awaken()
         try:
             self._instance = self.program.linked(self.sandbox).instantiate(self._store)
         except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
@@ -179,7 +177,7 @@ class Guest:
         Raises: TrapError; WasmTimeoutError; what a host function raised.
         """
         running = self._engine
-        running.active = True
+        running.active = True  # as `awaken`, without a call: this is done for each batch
         if running.asleep:
             running.wake()
         error = call_function(self.context, function, self._values, count, self._trap_at)

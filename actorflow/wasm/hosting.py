@@ -132,11 +132,18 @@ def _text(guest: Guest, pointer: int, length: int) -> str:
     return guest.read(pointer, min(length, LINE_BYTES_MAX)).decode("utf-8", "replace")
 
 
-def _cell(guest: Guest, pointer: int, length: int) -> str:
-    """Return the name of a cell that is declared."""
-    name = _text(guest, pointer, length)
-    guest.work.check_declared(name)
-    return name
+def value_in(work: Work, cell: str, key: bytes) -> bytes | None:
+    """Return what a cell has under a key, encoded, if it has anything. A cell that is not declared costs nothing."""
+    work.check_declared(cell)
+    found = work.get(cell, key_from_guest(key))
+    return to_guest(found[0]) if found else None
+
+
+def change_cell(work: Work, verb: str, cell: str, key: bytes, value: bytes | None) -> None:
+    """Change a cell; nothing is decoded for one that is not declared."""
+    work.check_declared(cell)
+    what = from_guest(value) if value is not None else None
+    work.change(verb, cell, key_from_guest(key), what)
 
 
 def _give(guest: Guest, data: bytes, into: int, room: int) -> int:
@@ -147,19 +154,16 @@ def _give(guest: Guest, data: bytes, into: int, room: int) -> int:
 
 
 def _get(guest: Guest, cell: int, cell_length: int, key: int, key_length: int, into: int, room: int) -> int:
-    name = _cell(guest, cell, cell_length)
-    found = guest.work.get(name, key_from_guest(guest.read(key, key_length)))
-    return _give(guest, to_guest(found[0]), into, room) if found else NONE
+    found = value_in(guest.work, _text(guest, cell, cell_length), guest.read(key, key_length))
+    return _give(guest, found, into, room) if found is not None else NONE
 
 
 def _change(verb: str) -> Handler:
     def change(
         guest: Guest, cell: int, cell_length: int, key: int, key_length: int, value: int = 0, value_length: int = 0
     ) -> None:
-        name = _cell(guest, cell, cell_length)
-        what = from_guest(guest.read(value, value_length)) if verb != "delete" else None
-        key_value = key_from_guest(guest.read(key, key_length))
-        guest.work.change(verb, name, key_value, what)
+        given = guest.read(value, value_length) if verb != "delete" else None
+        change_cell(guest.work, verb, _text(guest, cell, cell_length), guest.read(key, key_length), given)
 
     return change
 

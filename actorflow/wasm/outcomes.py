@@ -6,7 +6,7 @@ from typing import Any
 
 from actorflow.errors import ContractError, WasmError, summary
 from actorflow.wasm.calling import Failed
-from actorflow.wasm.hosting import log
+from actorflow.wasm.hosting import NOBODY
 
 ITEMS, REPLY, FEEDBACK, ERROR, LOG, PUT, DELETE, ADD, REMOVE = range(9)
 """What comes of an item, in an outcome that is an array: each followed by its argument."""
@@ -28,7 +28,7 @@ def value_of(outcome: Any, where: str) -> Any:
         elif verb == ERROR:
             raise error_of(argument, where)
         elif verb == LOG:
-            log.info("%s", argument)
+            NOBODY.log(str(argument))
         else:
             raise ContractError(f"{where} gave more than a value, where it is called for its value", module=where)
     if len(values) > 1:
