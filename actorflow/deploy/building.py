@@ -48,7 +48,7 @@ class Built:
 def build(
     name: str, version: Version, module: Callable[[str], bytes], *, python: bool, file: str, limits: DeployLimits
 ) -> Built:
-    """Return a version of an app, ready to run. module: returns one by its digest.   file: how errors call the spec.
+    """Return a version of an app, checked and ready to run. module: returns one by its digest.   file: how errors call the spec.
 
     Raises: SpecError; TopologyError; ModuleError; DeployError.
     """

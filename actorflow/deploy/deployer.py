@@ -117,7 +117,8 @@ class Deployer:
                 self._running[name] = Deployed(version.number, running.built)
                 how = "swapped"
             else:
-                await self.host.changes.bring(built.app, instead_of=running.built.app if running is not None else None)
+                before = running.built.app if running is not None else None
+                await self.host.changes.bring(built.app, instead_of=before, checked=True)
                 self._running[name] = Deployed(version.number, built)
                 how = "deployed" if running is None else "replaced"
         except BaseException:
