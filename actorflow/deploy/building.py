@@ -48,7 +48,9 @@ class Built:
 def build(
     name: str, version: Version, module: Callable[[str], bytes], *, python: bool, file: str, limits: DeployLimits
 ) -> Built:
-    """Return a version of an app, checked and ready to run. module: returns one by its digest.   file: how errors call the spec.
+    """Return a version of an app, checked and ready to run.
+
+    module: returns one by its digest.   file: how errors call the specification.
 
     Raises: SpecError; TopologyError; ModuleError; DeployError.
     """
